@@ -1,0 +1,58 @@
+"""Logs: one JSON object a line on standard error, each with the request or job that caused it."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import orjson
+import structlog
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import Processor
+
+UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
+
+
+def configure_logging(log_format: Literal["json", "console"], *, level: int = logging.INFO) -> None:
+    """Sends structlog and the standard library's loggers through one pipeline. Called once, by the doors."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[Processor] = [ProcessorFormatter.remove_processors_meta]
+    if log_format == "json":
+        last += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=to_json)]
+    else:
+        last += [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,  # A rich one shows local variables: clients' texts.
+            )
+        ]
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(ProcessorFormatter(foreign_pre_chain=shared, processors=last))
+    logging.basicConfig(handlers=[lines], level=level, force=True)
+    for name in UVICORN:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+    logging.getLogger("uvicorn.access").disabled = True  # The request log of `api/middleware.py` says more.
+
+
+def to_json(event: object, **_: object) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+@contextmanager
+def request_scope(request_id: str) -> Iterator[None]:
+    """Everything logged inside carries this request id."""
+    with structlog.contextvars.bound_contextvars(request_id=request_id):
+        yield
