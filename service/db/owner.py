@@ -1,0 +1,56 @@
+"""The owner's door: the direct URL, one connection, for migrations and for DDL at run time."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import URL, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from service.db.addresses import BadAddressError
+from service.db.primary import answering
+from service.domain.errors import ServiceError
+
+OWNER = "hybrid_owner"
+
+
+class WrongRoleError(ServiceError):
+    """A login role that could see or change more than its part, or less."""
+
+
+def sqlalchemy_url(url: str) -> URL:
+    """The same address under the name that picks asyncpg, which calls `sslmode` by another name. Raises BadAddressError."""
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise BadAddressError("a database URL reads postgresql://user:password@host:port/database") from error
+    ours = {"ssl": address.query["sslmode"]} if "sslmode" in address.query else {}
+    return address.set(drivername="postgresql+asyncpg", query=ours)
+
+
+@asynccontextmanager
+async def as_owner(direct_url: str, *, autocommit: bool = False) -> AsyncIterator[AsyncConnection]:
+    """A connection of the migrator that has become the owner; a transaction, or each statement for itself.
+
+    Raises UnavailableError, and WrongRoleError when the role of the URL may not become the owner.
+    """
+    options = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
+    engine = create_async_engine(sqlalchemy_url(direct_url), poolclass=NullPool, **options)
+    try:
+        async with answering(), engine.begin() as connection:
+            await become_owner(connection)
+            yield connection
+    finally:
+        await engine.dispose()
+
+
+async def become_owner(connection: AsyncConnection) -> None:
+    try:
+        await connection.execute(text(f"set role {OWNER}"))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) not in {"42501", "22023"}:
+            raise
+        raise WrongRoleError(
+            f"the role of DATABASE_DIRECT_URL cannot become {OWNER}; log in as the migrator (see `service roles`)"
+        ) from error

@@ -1,0 +1,85 @@
+"""The writing door: SQLAlchemy on asyncpg, as the application role."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import asyncpg
+import orjson
+from sqlalchemy import URL, bindparam, func, select
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from service.db.addresses import Address, asyncpg_tls
+from service.domain.errors import OverloadedError, UnavailableError
+
+SET_TENANT = select(func.set_config("app.tenant_id", bindparam("tenant_id"), True))  # noqa: FBT003  SQL's is_local
+# SQLSTATE classes: connection lost, server stopping or starting, out of resources, closed database, a standby;
+DISCONNECTED = ("08", "57P", "53", "55000", "25006")
+# deadlock and serialization failure, lock timeout, statement timeout; wrong name or password, no such database.
+CONTENDED = ("40", "55P03", "57014")
+REFUSED = ("28", "3D")
+NO_ANSWER = "the database does not answer"
+LOGIN_REFUSED = "the database refuses the login: a wrong role, password or database name"
+
+
+@asynccontextmanager
+async def answering() -> AsyncIterator[None]:
+    """Turns what is no fault of a statement into UnavailableError and OverloadedError, in words for a client."""
+    try:
+        yield
+    except DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if state.startswith(REFUSED):
+            raise UnavailableError(LOGIN_REFUSED) from error
+        if state.startswith(CONTENDED):
+            raise OverloadedError("another change is in the way; try again shortly") from error
+        lost = isinstance(error, InterfaceError | OperationalError) and not cannot_encode(error)
+        if lost or error.connection_invalidated or state.startswith(DISCONNECTED):
+            raise UnavailableError(NO_ANSWER) from error
+        raise
+    except (OSError, TimeoutError) as error:
+        raise UnavailableError(NO_ANSWER) from error
+
+
+def cannot_encode(error: DBAPIError) -> bool:
+    """The driver refuses a value before it is sent, and says so with the class that it has for lost connections."""
+    return isinstance(error.orig and error.orig.__cause__, asyncpg.DataError)
+
+
+async def act_for(connection: AsyncConnection, tenant_id: UUID | None) -> None:
+    """From here to the end of the transaction, only this tenant's rows are seen."""
+    await connection.execute(SET_TENANT, {"tenant_id": "" if tenant_id is None else str(tenant_id)})
+
+
+class Primary:
+    """All writes and all transactions. One per process."""
+
+    def __init__(self, address: Address, *, pool_size: int = 10, tracked: bool = True) -> None:
+        # Behind a pooler that does not track prepared statements, neither cache may be used.
+        caches = {} if tracked else {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+        self.engine: AsyncEngine = create_async_engine(
+            URL.create(
+                "postgresql+asyncpg", address.user, address.password, address.host, address.port, address.database
+            ),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_pre_ping=True,
+            # Postgres writes 1e20 as an integer of 21 digits; orjson reads those beyond 64 bits as floats again.
+            json_deserializer=orjson.loads,
+            connect_args={"timeout": 10, "ssl": asyncpg_tls(address), **caches},
+        )
+
+    @asynccontextmanager
+    async def begin(self, tenant_id: UUID | None = None) -> AsyncIterator[AsyncConnection]:
+        """A transaction that sees the rows of one tenant; without one, only tables that belong to nobody.
+
+        Raises UnavailableError when the database cannot be reached, OverloadedError when others are in the way.
+        """
+        async with answering(), self.engine.begin() as connection:
+            if tenant_id is not None:
+                await act_for(connection, tenant_id)
+            yield connection
+
+    async def close(self) -> None:
+        await self.engine.dispose()
