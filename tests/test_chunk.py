@@ -1,0 +1,267 @@
+"""Chunking: nothing lost, nothing over the limits, and cuts where a reader would make them."""
+
+import csv
+import os
+import re
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.domain.texts import ChunkText, ExtractedText, PageSpan
+from service.ingest.chunk import HARD_CHARACTERS, fit_title, split_into_chunks
+
+DATA = Path(os.environ.get("DATA", Path(__file__).parents[2] / "shared" / "data"))
+SENTENCE = "The quick brown fox number {} jumps over the lazy dog near the river bank. "
+
+
+def count_words(text: str) -> int:
+    """A tokenizer for tests: words and punctuation marks are tokens, long words several, and two special ones are added."""
+    return 2 + sum(1 + len(token) // 10 for token in re.findall(r"\w+|[^\w\s]", text))
+
+
+def count_bytes(text: str) -> int:
+    return 2 + len(text.encode("utf-8", "replace"))
+
+
+def count_runs(text: str) -> int:
+    """Takes one more for two neighbours together than for each by itself, as byte-pair tokenizers may."""
+    return 2 + len(re.findall(r"\S+|\s+", text.strip()))
+
+
+def split(text: str, *, title: str | None = None, pages: tuple[PageSpan, ...] = ()) -> list[ChunkText]:
+    return split_into_chunks(ExtractedText(text, "text/plain", pages), title=title, count_tokens=count_words)
+
+
+def prose(sentences: int) -> str:
+    return "".join(SENTENCE.format(number) for number in range(sentences)).strip()
+
+
+def paged(*texts: str) -> tuple[str, tuple[PageSpan, ...]]:
+    spans, position = [], 0
+    for number, text in enumerate(texts, 1):
+        spans.append(PageSpan(number, position, position + len(text)))
+        position += len(text) + 2
+    return "\n\n".join(texts), tuple(spans)
+
+
+def assert_sound(
+    chunks: list[ChunkText], text: str, *, title: str | None, count_tokens: Callable[[str], int], max_tokens: int
+) -> None:
+    prefix = fit_title(title, count_tokens=count_tokens, max_tokens=max_tokens)
+    left = text
+    for ordinal, chunk in enumerate(chunks):
+        assert chunk.ordinal == ordinal
+        assert chunk.text == text[chunk.char_start : chunk.char_end] == chunk.text.strip() != ""
+        assert len(chunk.text) <= HARD_CHARACTERS
+        embedded = f"{prefix}\n{chunk.text}" if prefix else chunk.text
+        assert count_tokens(embedded) <= max_tokens
+        left = left[: chunk.char_start] + " " * len(chunk.text) + left[chunk.char_end :]
+    assert not left.strip(), "every character that is no white space lies in a chunk"
+    assert all(a.char_end <= b.char_start for a, b in pairwise(chunks)), "in order, and in one only"
+
+
+SCRAPS = st.sampled_from(
+    [
+        "word",
+        "Another",
+        "x" * 300,
+        "end.",
+        "So? ",
+        "\n",
+        "\n\n",
+        " ",
+        "  ",
+        "สงครามอังกฤษ",
+        "吾輩は猫である。",
+        "a\u0301",
+        "…",
+        "1,000",
+        "\t",
+        "😀",
+        "\x1c",
+        "''",
+    ]
+)
+TEXTS = st.lists(st.one_of(SCRAPS, st.text(max_size=8)), max_size=400).map("".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    text=TEXTS,
+    title=st.one_of(st.none(), st.text(max_size=60)),
+    count_tokens=st.sampled_from([count_words, count_bytes, count_runs]),
+    max_tokens=st.integers(40, 256),
+    cuts=st.lists(st.integers(0, 2_000), max_size=4),
+)
+def test_whatever_the_text_all_of_it_is_in_chunks_within_the_limits(
+    text: str, title: str | None, count_tokens: Callable[[str], int], max_tokens: int, cuts: list[int]
+) -> None:
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    pages = tuple(PageSpan(n, a, b) for n, (a, b) in enumerate(pairwise(edges), 1)) if cuts else ()
+
+    chunks = split_into_chunks(
+        ExtractedText(text, "text/plain", pages), title=title, count_tokens=count_tokens, max_tokens=max_tokens
+    )
+
+    assert_sound(chunks, text, title=title, count_tokens=count_tokens, max_tokens=max_tokens)
+
+
+def test_a_text_without_words_has_no_chunk() -> None:
+    assert split("") == split(" \n\t ") == []
+
+
+def test_a_text_that_fits_stays_whole() -> None:
+    text = " ".join(["word"] * 250)
+
+    assert [chunk.text for chunk in split(text)] == [text]
+
+
+def test_one_token_more_than_fits_makes_a_full_chunk_and_no_crumb() -> None:
+    text = prose(16) + " And one more."
+    assert 256 < count_words(text) < 290
+
+    chunks = split(text)
+
+    sizes = [len(chunk.text.split()) for chunk in chunks]
+    assert len(sizes) == 2
+    assert sizes[0] >= 150
+    assert sizes[1] >= 40
+
+
+def test_pieces_end_with_sentences_and_leave_no_crumb() -> None:
+    chunks = split(prose(101))
+
+    assert all(chunk.text.endswith("bank.") for chunk in chunks)
+    sizes = [len(chunk.text.split()) for chunk in chunks]
+    assert all(150 <= size <= 216 for size in sizes[:-1])
+    assert sizes[-1] >= 40
+
+
+def test_a_paragraph_end_is_preferred_to_a_sentence_end() -> None:
+    chunks = split(prose(9) + "\n\n" + prose(14))
+
+    assert chunks[0].text == prose(9)
+
+
+@pytest.mark.parametrize(
+    "text", ["สงครามอังกฤษแซนซิบาร์" * 500, "吾輩は猫である。名前はまだ無い。" * 500, "0123456789abcdef" * 4_000]
+)
+def test_text_without_spaces_is_cut_too(text: str) -> None:
+    chunks = split(text)
+
+    assert_sound(chunks, text, title=None, count_tokens=count_words, max_tokens=256)
+    assert "".join(chunk.text for chunk in chunks) == text
+
+
+def test_a_word_that_is_one_token_is_cut_by_characters() -> None:
+    text = "x" * 5_000
+
+    chunks = split_into_chunks(ExtractedText(text, "text/plain"), title=None, count_tokens=count_runs)
+
+    assert_sound(chunks, text, title=None, count_tokens=count_runs, max_tokens=256)
+
+
+def test_japanese_ends_with_its_sentences() -> None:
+    chunks = split_into_chunks(
+        ExtractedText("吾輩は猫である。名前はまだ無い。" * 50, "text/plain"), title=None, count_tokens=count_bytes
+    )
+
+    assert all(chunk.text.endswith("。") for chunk in chunks)
+
+
+def test_a_letter_keeps_its_marks() -> None:
+    text = "e\u0301" * 3_000
+
+    assert all(not chunk.text.startswith("\u0301") for chunk in split(text))
+
+
+def test_every_chunk_leaves_room_for_the_title() -> None:
+    title = "A title of seven words and more"
+    text = prose(60)
+
+    assert_sound(split(text, title=title), text, title=title, count_tokens=count_words, max_tokens=256)
+
+
+def test_tokens_that_do_not_add_up_are_counted_again() -> None:
+    text = "Go on. " * 300
+
+    chunks = split_into_chunks(ExtractedText(text, "text/plain"), title=None, count_tokens=count_runs)
+
+    assert_sound(chunks, text, title=None, count_tokens=count_runs, max_tokens=256)
+
+
+def test_a_title_takes_half_at_most() -> None:
+    title = " ".join(f"word{number}" for number in range(1_000))
+
+    fitted = fit_title(title, count_tokens=count_words, max_tokens=256)
+
+    assert 120 <= count_words(fitted) <= 128
+    assert title.startswith(fitted + " ")
+    assert fit_title("Short  title ", count_tokens=count_words) == "Short title"
+    assert_sound(split(prose(60), title=title), prose(60), title=title, count_tokens=count_words, max_tokens=256)
+
+
+def test_a_chunk_names_the_page_its_words_are_on() -> None:
+    text, pages = paged(prose(10), prose(24), prose(12))
+
+    chunks = split(text, pages=pages)
+
+    assert [chunk.page for chunk in chunks] == [1, 2, 2, 3]
+    for chunk in chunks:
+        assert chunk.page is not None
+        page = pages[chunk.page - 1]
+        assert page.char_start <= chunk.char_start < chunk.char_end <= page.char_end
+
+
+def test_a_page_of_a_few_words_joins_its_neighbour() -> None:
+    text, pages = paged("", "Part One", prose(10), prose(5), "42")
+
+    chunks = split(text, pages=pages)
+
+    assert [chunk.page for chunk in chunks] == [2, 4]
+    assert chunks[0].text == "Part One\n\n" + prose(10)
+    assert chunks[1].text == prose(5) + "\n\n42"
+
+
+def test_text_without_pages_has_no_page() -> None:
+    assert split("Some words")[0].page is None
+
+
+@pytest.mark.parametrize(
+    "text", ["." * 60_000, '."' * 30_000, "\n " * 30_000 + "x", "a" + " " * 60_000 + "b", "a, " * 20_000]
+)
+def test_hostile_repetition_takes_linear_time(text: str) -> None:
+    began = time.process_time()
+
+    chunks = split(text)
+
+    assert time.process_time() - began < 2, "it takes .1 s; quadratic searching takes half a minute"
+    assert chunks[0].char_start == len(text) - len(text.lstrip())
+    assert chunks[-1].char_end == len(text.rstrip())
+
+
+def test_a_short_text_costs_at_most_one_count_beside_the_title() -> None:
+    counted: list[str] = []
+
+    def count_tokens(text: str) -> int:
+        counted.append(text)
+        return count_words(text)
+
+    split_into_chunks(ExtractedText("A few words of text.", "text/plain"), title="A title", count_tokens=count_tokens)
+
+    assert [text for text in counted if text not in {"", "A title\n"}] == []
+
+
+@pytest.mark.skipif(not (DATA / "files").exists(), reason="the folder that DATA names has no files/")
+def test_real_texts_in_nine_languages_are_covered() -> None:
+    with (DATA / "files" / "MANIFEST.tsv").open(encoding="utf-8") as stream:
+        paths = [row["path"] for row in csv.DictReader(stream, delimiter="\t") if row["path"].startswith("text/lang_")]
+    for path in paths:
+        text = (DATA / "files" / path).read_text(encoding="utf-8")
+        assert_sound(split(text), text, title=None, count_tokens=count_words, max_tokens=256)
+    assert paths
