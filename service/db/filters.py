@@ -1,0 +1,203 @@
+"""A filter as SQL. The text depends on the shape (columns, operators, nesting); keys and values are bound.
+
+Every expression stands up to whatever JSON is stored: no cast that can fail is reached by a value that fails it.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    DateTime,
+    FromClause,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal_column,
+    or_,
+    true,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
+
+from service.db.filter_shapes import Form, Shape, lower
+from service.domain.filters import Filter
+
+JSON, MOMENT, TEXT, TEXTS = JSONB(), DateTime(timezone=True), Text(), ARRAY(Text)
+
+# Postgres alone would also read "now" and "January 8, 1999"; this is what the reading of a filter takes for a time.
+RFC3339 = literal_column(
+    "'^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?"
+    "([Zz]|[+-](0[0-9]|1[0-5]):[0-5][0-9])$'",
+    TEXT,
+)
+
+Expression: TypeAlias = ColumnElement[Any]
+Bind: TypeAlias = Callable[[TypeEngine[Any]], Expression]
+
+COMPARE: Mapping[str, Callable[[Expression, Expression], Expression]] = {
+    "$eq": operator.eq,
+    "$in": operator.eq,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+}
+FALLING, SEVERAL = {"$lt", "$lte"}, {"$in", "$overlap"}
+
+
+def skeleton(filter_: Filter) -> Shape:
+    """Equal for filters that compile to the same text, whatever their keys and values; hashable."""
+    return lower(filter_)[0]
+
+
+def parameters(filter_: Filter) -> dict[str, object]:
+    """The values of `f0`, `f1`, … in the text that any filter of the same skeleton compiles to."""
+    return {f"f{position}": value for position, value in enumerate(lower(filter_)[1])}
+
+
+def matches(filter_: Filter, source: FromClause) -> ColumnElement[bool]:
+    """The condition on a row of `source`, which has the columns of `search_documents`: true where the filter matches.
+
+    Its parameters are named `f0`, `f1`, …, so that one statement may state it about several sources.
+    """
+    shape, bound = lower(filter_)
+    supply = enumerate(bound)
+
+    def bind(type_: TypeEngine[Any]) -> Expression:
+        position, value = next(supply)
+        return bindparam(f"f{position}", value, type_)
+
+    return express(shape, source, bind)
+
+
+def express(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    return FORMS[shape.form](shape, source, bind)
+
+
+def both(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    return and_(true(), *(express(part, source, bind) for part in shape.parts))
+
+
+def either(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    return or_(*(express(part, source, bind) for part in shape.parts))
+
+
+def negation(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    """What a missing value makes unknown, matches its negation."""
+    return express(shape.parts[0], source, bind).is_not(true())
+
+
+def presence(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    return place(shape, source, bind).is_not(None)
+
+
+def text(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    column = source.c[shape.column]
+    ordered = column if shape.operator in {"$eq", "$in"} else column.collate("C")
+    return COMPARE[shape.operator](ordered, operand(shape, bind, TEXT))
+
+
+def moment(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    return COMPARE[shape.operator](source.c[shape.column], operand(shape, bind, MOMENT))
+
+
+def tags(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    column = source.c[shape.column]
+    match shape.operator:
+        case "$in":  # As JSON, because the members of an array of arrays must not differ in length.
+            return COMPARE["$in"](func.to_jsonb(column), operand(shape, bind, JSON))
+        case "$contains":
+            return contains(column, bind(TEXTS))
+        case "$overlap":
+            return column.op("&&", is_comparison=True)(bind(TEXTS))
+    return COMPARE[shape.operator](column, bind(TEXTS))
+
+
+def holding(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    """`{"a": [1]}` contains only what has a list under `a` with the number 1 in it: exact, and served by GIN."""
+    return contains(source.c[shape.column], operand(shape, bind, JSON))
+
+
+def stored(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    """The whole value, in the form that the expression index of a declared attribute serves."""
+    return COMPARE[shape.operator](indexed(shape, source, bind), operand(shape, bind, JSON))
+
+
+def exact(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    """The whole value, and beside it what the GIN index can find: containment takes in more than equality."""
+    value, whole, holder = place(shape, source, bind), operand(shape, bind, JSON), operand(shape, bind, JSON)
+    return and_(COMPARE[shape.operator](value, whole), contains(source.c[shape.column], holder))
+
+
+def in_range(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    value = (indexed if shape.form == "stored range" else place)(shape, source, bind)
+    end, fence = cast(bind(TEXT), JSON), cast(bind(TEXT), JSON)
+    return and_(
+        COMPARE[shape.operator](value, end),
+        value > fence if shape.operator in FALLING else value < fence,
+        func.jsonb_typeof(value) == func.jsonb_typeof(end),
+    )
+
+
+def stored_moment(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    """The days let an index on the strings find the candidates; the times decide."""
+    value, first, end = indexed(shape, source, bind), cast(bind(TEXT), JSON), cast(bind(TEXT), JSON)
+    string = value.op("#>>", return_type=TEXT)(literal_column("'{}'", TEXT))
+    is_time = and_(
+        string.op("~", is_comparison=True)(RFC3339),
+        func.pg_input_is_valid(string, literal_column("'timestamptz'", TEXT)),
+    )
+    time = case((is_time, cast(string, MOMENT)))
+    return and_(
+        value >= first,
+        value < end,
+        COMPARE[shape.operator](time, operand(shape, bind, MOMENT)),
+    )
+
+
+def contains(whole: Expression, part: Expression) -> Expression:
+    return whole.op("@>", is_comparison=True)(part)
+
+
+def place(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    """A column, or what stands under a path of names; `->` rather than `#>`, which would also count into lists."""
+    value: Expression = source.c[shape.column]
+    for _ in range(shape.keys):
+        value = value.op("->", return_type=JSON)(bind(TEXT))
+    return value
+
+
+def indexed(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    """What the index of a declared attribute holds: nothing of a value that an index entry cannot hold."""
+    return func.indexed_value(place(shape, source, bind), type_=JSON)
+
+
+def operand(shape: Shape, bind: Bind, type_: TypeEngine[Any]) -> Expression:
+    """Bound as text and cast, which both drivers do alike; any of an array where the operator takes several."""
+    if shape.operator in SEVERAL:
+        return any_(cast(bind(TEXTS), ARRAY(type_)))
+    return cast(bind(TEXT), type_)
+
+
+FORMS: Mapping[Form, Callable[[Shape, FromClause, Bind], Expression]] = {
+    "and": both,
+    "or": either,
+    "not": negation,
+    "present": presence,
+    "text": text,
+    "moment": moment,
+    "tags": tags,
+    "holding": holding,
+    "stored": stored,
+    "exact": exact,
+    "range": in_range,
+    "stored range": in_range,
+    "stored moment": stored_moment,
+}

@@ -1,0 +1,84 @@
+"""The read pool on asyncpg: the other driver's oracle, and where rare shapes run unprepared."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import asyncpg
+import numpy as np
+from asyncpg.exceptions import InternalClientError
+from pgvector import HalfVector
+from pgvector.asyncpg import register_vector
+
+from service.db.addresses import Address, asyncpg_tls
+from service.db.read_pool import SET_CONFIG, Gate, Row
+from service.db.retrieval import Statement
+from service.domain.errors import OverloadedError, UnavailableError
+
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # stopping, starting, a connection ended by hand
+    asyncpg.InsufficientResourcesError,  # too many connections
+    asyncpg.InterfaceError,
+    InternalClientError,  # what the next statement meets on a connection that was ended while it was idle
+)
+
+
+def halves(vector: object) -> HalfVector | None:
+    return None if vector is None else HalfVector(np.asarray(vector))
+
+
+class AsyncpgReader:
+    driver: Literal["asyncpg"] = "asyncpg"
+
+    def __init__(self, address: Address, *, pool_size: int, queue: int, tracked: bool) -> None:
+        self.gate = Gate(running=pool_size, waiting=queue, deadline_seconds=10)
+        self.opening, self.opened = asyncio.Lock(), False
+        self.pool = asyncpg.create_pool(
+            user=address.user,
+            password=address.password,
+            host=address.host,
+            port=address.port,
+            database=address.database,
+            ssl=asyncpg_tls(address),
+            min_size=0,
+            max_size=pool_size,
+            timeout=10,
+            statement_cache_size=100 if tracked else 0,
+            init=register_vector,
+        )
+
+    async def fetch(
+        self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
+    ) -> Sequence[Row]:
+        bound = {**values, "vector": halves(values.get("vector"))}
+
+        async def unit() -> Sequence[Row]:
+            if not self.opened:
+                await self.open()
+            async with self.pool.acquire() as connection, connection.transaction():
+                await connection.execute(SET_CONFIG, list(settings), list(settings.values()))
+                rows = await connection.fetch(statement.sql, *statement.bind(bound))
+                return [tuple(row) for row in rows]
+
+        try:
+            return await self.gate.run(unit)
+        except asyncpg.QueryCanceledError as error:
+            raise OverloadedError("the search took longer than its time limit") from error
+        except LOST as error:
+            if isinstance(error, ValueError):  # A value that asyncpg cannot encode: our mistake.
+                raise
+            raise UnavailableError("the search database does not answer") from error
+
+    async def open(self) -> None:
+        """On first use: a pool may not be opened by two tasks."""
+        async with self.opening:
+            await self.pool
+            self.opened = True
+
+    async def close(self) -> None:
+        await self.gate.drained()
+        if self.opened:
+            await self.pool.close()

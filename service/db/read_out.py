@@ -1,0 +1,94 @@
+"""From the page of chunks to rows: what a hit shows, and what the answer must say about how it was found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CTE, ColumnElement, Select, Text, and_, cast, func, literal_column, not_, select, true
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+
+from service.db.bm25 import Question
+from service.db.tables import search_chunks as k
+from service.db.tables import search_documents as d
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRow:
+    """One row of `read_out`, in its order; the first six are the same on every row."""
+
+    declared_at: datetime  # when the collection's declarations last changed
+    matched: int  # chunks that the filter leaves: counted up to the window and a little
+    exact: bool  # all of them were looked at
+    semantic: int  # candidates of each leg
+    lexical: int
+    over_budget: bool  # some words were too frequent to select candidates
+    document_id: str | None
+    score: float | None
+    external_id: str | None
+    title: str | None
+    source: str | None
+    tags: Sequence[str] | None
+    published_at: datetime | None
+    attributes: str | None
+    chunks: str | None
+
+    @classmethod
+    def read(cls, row: Sequence[Any]) -> "SearchRow":
+        return cls(*row)
+
+
+def read_out(
+    scope: CTE, route: CTE, question: Question | None, legs: Mapping[str, CTE], page: CTE
+) -> Select[tuple[object, ...]]:
+    """One row a hit, and one without a hit when there is none; none at all when the collection cannot be seen."""
+
+    def counted(name: str) -> ColumnElement[int]:
+        if name not in legs:
+            return literal_column("0")
+        return select(func.count()).select_from(legs[name]).scalar_subquery()
+
+    if question is None:
+        over_budget: ColumnElement[bool] = literal_column("false")
+    else:
+        q = question.cte
+        over_budget = (
+            select(and_(q.c.over_budget, not_(route.c.tiny))).select_from(q.join(route, true())).scalar_subquery()
+        )
+    hits = page.join(d, d.c.id == page.c.document_id)
+    return (
+        select(
+            scope.c.updated_at,
+            select(route.c.n).scalar_subquery().label("matched"),
+            select(route.c.few).scalar_subquery().label("exact"),
+            counted("semantic").label("semantic"),
+            counted("lexical").label("lexical"),
+            over_budget.label("over_budget"),
+            cast(page.c.document_id, Text).label("document_id"),
+            page.c.score,
+            d.c.external_id,
+            d.c.title,
+            d.c.source,
+            d.c.tags,
+            d.c.published_at,
+            cast(d.c.attributes, Text).label("attributes"),
+            cast(shown_chunks(page), Text).label("chunks"),
+        )
+        .select_from(scope.outerjoin(hits, true()))
+        .order_by(page.c.score.desc(), page.c.owner)
+    )
+
+
+def shown_chunks(page: CTE) -> ColumnElement[object]:
+    """A hit's chunks as one JSON array, best first."""
+    u = (
+        func.unnest(page.c.chunk_ids, page.c.scores)
+        .table_valued("id", "score", with_ordinality="place")
+        .render_derived(name="u")
+    )
+    chunk = func.json_build_object(
+        *("chunk_id", k.c.id, "ordinal", k.c.ordinal, "text", k.c.text, "score", u.c.score),
+        *("char_start", k.c.char_start, "char_end", k.c.char_end, "page", k.c.page),
+    )
+    chunks = select(func.json_agg(aggregate_order_by(chunk, u.c.place))).select_from(u.join(k, k.c.id == u.c.id))
+    return chunks.scalar_subquery()

@@ -1,0 +1,100 @@
+"""The read pool on psqlpy.
+
+Its statement cache never shrinks, so the rarer shapes run on asyncpg beside it.
+"""
+
+import asyncio
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+from uuid import UUID
+
+import numpy as np
+from psqlpy import ConnectionPool
+from psqlpy.exceptions import Error as PsqlpyError
+from psqlpy.extra_types import CustomType
+
+from service.db.addresses import Address, psqlpy_tls
+from service.db.read_pool import SET_CONFIG, Gate, Reader, Row
+from service.db.retrieval import Statement
+from service.domain.errors import OverloadedError, UnavailableError
+
+# psqlpy tells errors by their text alone; `lc_messages` is C.
+TOO_SLOW = ("statement timeout", "canceling statement")
+LOST = (
+    "connection closed", "connection refused", "connection reset", "terminating connection", "server closed",
+    "starting up", "shutting down", "communicating with the server", "connecting to server", "timeout",
+    "pool is closed", "too many clients", "remaining connection slots", "query_wait_timeout",
+)  # fmt: skip
+
+
+def binary_halfvec(vector: object) -> CustomType:
+    """Pgvector's wire form: dimension, unused, big-endian halves. As text it would cost five times as much."""
+    numbers = np.asarray(vector, ">f2")
+    return CustomType(struct.pack(">HH", numbers.size, 0) + numbers.tobytes())
+
+
+def bindable(value: object) -> object:
+    """What psqlpy binds: the standard UUID class alone (asyncpg returns one of its own), vectors as bytes."""
+    if isinstance(value, np.ndarray):
+        return binary_halfvec(value)
+    if isinstance(value, UUID) and type(value) is not UUID:
+        return UUID(bytes=value.bytes)
+    return value
+
+
+class PsqlpyReader:
+    driver: Literal["psqlpy"] = "psqlpy"
+
+    def __init__(self, address: Address, *, pool_size: int, queue: int, tracked: bool, rare: Reader) -> None:
+        self.rare = rare
+        self.tracked = tracked
+        self.gate = Gate(running=pool_size, waiting=queue, deadline_seconds=10)
+        self.pool = ConnectionPool(
+            username=address.user,
+            password=address.password,
+            host=address.host,
+            port=address.port,
+            db_name=address.database,
+            max_db_pool_size=max(2, pool_size),
+            connect_timeout_sec=10,
+            keepalives=True,
+            keepalives_idle_sec=30,
+            **psqlpy_tls(address),
+        )
+
+    async def fetch(
+        self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
+    ) -> Sequence[Row]:
+        if not statement.prepared:
+            return await self.rare.fetch(statement, values, settings=settings)
+        bound = {name: bindable(value) for name, value in values.items()}
+
+        async def unit() -> Sequence[Row]:
+            async with self.pool.acquire() as connection, connection.transaction() as transaction:
+                steps: list[tuple[str, list[Any] | None]] = [
+                    (SET_CONFIG, [list(settings), list(settings.values())]),
+                    (statement.sql, statement.bind(bound)),
+                ]
+                results = await transaction.pipeline(steps, prepared=self.tracked)
+                return results[1].result(as_tuple=True)
+
+        try:
+            return await self.gate.run(unit)
+        except PsqlpyError as error:
+            raise translated(error) from error
+
+    async def close(self) -> None:
+        await self.rare.close()
+        await self.gate.drained()
+        self.pool.close()
+        await asyncio.sleep(0)  # psqlpy may abort the interpreter when its pool is alive at exit
+
+
+def translated(error: Exception) -> Exception:
+    words = str(error).lower()
+    if any(sign in words for sign in TOO_SLOW):
+        return OverloadedError("the search took longer than its time limit")
+    if any(sign in words for sign in LOST):
+        return UnavailableError("the search database does not answer")
+    return error

@@ -1,0 +1,183 @@
+"""The search statement: scope + filter, both legs, fusion, grouping, hits. One statement, one snapshot.
+
+The one gate is `scope`: `collections` is under row security, the four views are not. `route` and `question` come from it, so
+without a visible collection no leg runs and no row can leave. Keep every statement on the views in this module's reach and
+test each shape with a foreign collection.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import (
+    CTE,
+    BindParameter,
+    ColumnElement,
+    Integer,
+    Select,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+
+from service.db import bm25, filters, fusion, phrases, semantic
+from service.db.bm25 import TINY
+from service.db.read_out import read_out
+from service.db.semantic import COLLECTION, materialized
+from service.db.tables import collections
+from service.db.tables import search_documents as d
+from service.db.tables import search_embeddings as e
+from service.db.tables import search_terms as t
+from service.domain.filters import Filter
+from service.domain.queries import WIDENING, WINDOW, Mode
+
+EXACT = bindparam("exact_chunks", type_=Integer)
+SHAPES = 64  # Prepared for ever on every connection; a rarer shape runs unprepared.
+WINDOWS = (WINDOW, WINDOW * WIDENING)  # What nearly every search asks for: no client can use the shapes up with others.
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What decides the SQL text: nothing in it comes from a client's values."""
+
+    mode: Mode
+    dimension: int
+    window: int
+    fusion: Literal["linear", "rrf"]
+    grouped: bool
+    phrases: bool
+    excluding: bool
+    filter: Hashable  # filters.skeleton
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    sql: str
+    parameters: tuple[str, ...]  # names, in the order of $1, $2, …
+    prepared: bool
+
+    def bind(self, values: Mapping[str, object]) -> list[object]:
+        return [values[name] for name in self.parameters]
+
+
+def scoped() -> CTE:
+    c = collections.c
+    return materialized(
+        select(c.id, c.language, c.chunk_count, c.updated_at).where(c.id == COLLECTION, c.deleted_at.is_(None)), "scope"
+    )
+
+
+def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object, ...]]:  # noqa: A002  the field's term
+    """The whole statement of one shape."""
+    scope = scoped()
+    question = bm25.question_terms(scope)
+    condition = None if filter is None else filters.matches(filter, d)
+    wanted = phrases.unsaid(scope) if shape.excluding else None
+    if shape.phrases:
+        likely = phrases.likely_chunks(scope, question, condition=condition, wanted=wanted)
+        phrased = phrases.phrased_chunks(scope, likely)
+        near = phrases.nearest_of(phrased, dimension=shape.dimension, window=shape.window)
+        said = phrases.best_of(phrased, question, window=shape.window)
+        route = checked(scope, likely)
+    else:
+        matching, route = counted(scope, condition, window=shape.window)
+        near = semantic.semantic_leg(
+            dimension=shape.dimension,
+            window=shape.window,
+            route=route,
+            matching=matching,
+            condition=None if condition is None else passing(condition),
+            wanted=None if wanted is None else saying(wanted),
+        )
+        said = bm25.lexical_leg(
+            question, window=shape.window, route=route, matching=matching, condition=condition, wanted=wanted
+        )
+    legs = {"semantic": near, "lexical": said}
+    if shape.mode != "hybrid":
+        legs = {shape.mode: legs[shape.mode]}
+        fused = fusion.one_leg(legs[shape.mode])
+    elif shape.fusion == "linear":
+        fused = fusion.linear(near, said, question, dimension=shape.dimension)
+    else:
+        fused = fusion.rrf(near, said)
+    page = fusion.paged(fused, grouped=shape.grouped)
+    return read_out(scope, route, question if "lexical" in legs else None, legs, page)
+
+
+def counted(scope: CTE, condition: ColumnElement[bool] | None, *, window: int) -> tuple[CTE | None, CTE]:
+    """Counts the chunks that the filter leaves: `few` are scanned exactly, `tiny` few are scored whole by their words."""
+    if condition is None:
+        n = scope.c.chunk_count
+        return None, materialized(select((n <= EXACT).label("few"), (n <= TINY).label("tiny"), n.label("n")), "route")
+    # Documents without chunks are not indexed yet; one more than both limits tells that there are more.
+    indexed = (d.c.collection_id == COLLECTION, d.c.chunk_count > literal_column("0"), condition)
+    most = func.greatest(EXACT, literal_column(str(window)), type_=Integer) + 1
+    matching = materialized(select(d.c.id, d.c.chunk_count).where(*indexed).limit(most), "matching")
+    total = select(func.coalesce(func.sum(matching.c.chunk_count), 0).label("n")).subquery("total")
+    n = total.c.n
+    columns = select((n <= EXACT).label("few"), (n <= TINY).label("tiny"), n.label("n"))
+    return matching, materialized(columns.select_from(scope.join(total, true())), "route")
+
+
+def checked(scope: CTE, likely: CTE) -> CTE:
+    """The route of a quoted phrase: what has its words is looked at, all of it or the most relevant part."""
+    n = select(func.count()).select_from(likely).scalar_subquery()
+    columns = select((n < phrases.CHECKED).label("few"), true().label("tiny"), n.label("n"))
+    return materialized(columns.select_from(scope), "route")
+
+
+def passing(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The filter on the embedding's document. A scalar subquery, because an EXISTS may become a join, and where the planner
+    takes the filter for a rare one, that join gives up the order of the graph.
+    """
+    rows = select(true()).where(d.c.id == e.c.document_id, d.c.collection_id == COLLECTION, condition)
+    return rows.scalar_subquery()
+
+
+def saying(wanted: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The same of the embedding's chunk."""
+    return select(true()).where(t.c.chunk_id == e.c.chunk_id, wanted).scalar_subquery()
+
+
+class SpelledConstants(PGCompiler_asyncpg):
+    """Numbered parameters for what a query brings; a constant of ours is spelled, so that the planner sees it."""
+
+    def visit_bindparam(self, bindparam: BindParameter[Any], *args: Any, **options: Any) -> Any:  # noqa: ANN401  upstream's
+        if bindparam.unique:
+            return self.render_literal_bindparam(bindparam, **options)  # type: ignore[no-untyped-call]
+        return super().visit_bindparam(bindparam, *args, **options)  # type: ignore[no-untyped-call]
+
+
+class SearchDialect(asyncpg_dialect):
+    statement_compiler = SpelledConstants
+
+
+class Statements:
+    """Compiles each shape once: compiling costs more than many a search runs.
+
+    The first `SHAPES` shapes are prepared on every connection; psqlpy never forgets one, so a rarer shape runs unprepared.
+    """
+
+    def __init__(self) -> None:
+        self.prepared: dict[Shape, Statement] = {}
+        self.rare: OrderedDict[Shape, Statement] = OrderedDict()
+
+    def of(self, shape: Shape, filter: Filter | None) -> Statement:  # noqa: A002
+        known = self.prepared.get(shape) or self.rare.get(shape)
+        if known is not None:
+            return known
+        compiled = search_statement(shape, filter).compile(dialect=SearchDialect())  # type: ignore[no-untyped-call]
+        prepared = len(self.prepared) < SHAPES and shape.window in WINDOWS
+        statement = Statement(str(compiled), tuple(compiled.positiontup or ()), prepared=prepared)
+        if prepared:
+            self.prepared[shape] = statement
+        else:
+            self.rare[shape] = statement
+            if len(self.rare) > SHAPES:
+                self.rare.popitem(last=False)
+        return statement

@@ -1,0 +1,45 @@
+"""Which collection a name means: asked of the primary once, then remembered for a few seconds."""
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from uuid import UUID
+
+from service.db.collections import find_collection
+from service.db.primary import Primary
+from service.domain.documents import Collection
+
+REMEMBERED_SECONDS = (
+    5.0  # another process may delete the collection or declare an attribute; the statement checks the former
+)
+REMEMBERED_MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    collection: Collection
+    until: float
+
+
+class Catalog:
+    """A search must not cost a second round trip, so a name is looked up at most every few seconds."""
+
+    def __init__(self, primary: Primary) -> None:
+        self.primary = primary
+        self.entries: OrderedDict[tuple[UUID, str], Entry] = OrderedDict()
+
+    async def find(self, tenant_id: UUID, name: str) -> Collection:
+        """Raises NotFoundError."""
+        entry = self.entries.get((tenant_id, name))
+        if entry is not None and entry.until > time.monotonic():
+            return entry.collection
+        async with self.primary.begin(tenant_id) as connection:
+            collection = await find_collection(connection, tenant_id, name)
+        self.entries[tenant_id, name] = Entry(collection, time.monotonic() + REMEMBERED_SECONDS)
+        if len(self.entries) > REMEMBERED_MOST:
+            self.entries.popitem(last=False)
+        return collection
+
+    def forget(self, tenant_id: UUID, name: str) -> bool:
+        """Returns whether there was something to forget, and so whether a second look may find another collection."""
+        return self.entries.pop((tenant_id, name), None) is not None

@@ -1,0 +1,71 @@
+"""What Postgres does with a search: the statement as the route sends it, explained as the searcher role runs it."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import asyncpg
+import numpy as np
+from pgvector import HalfVector
+from pgvector.asyncpg import register_vector
+
+from service.db.read_pool import SET_CONFIG, Reader, Row
+from service.db.retrieval import Statement
+from service.resources import Resources
+from tests.search_calls import Library
+
+
+@dataclass
+class Sent:
+    """A reader that keeps what it was given last."""
+
+    reader: Reader
+    driver: Literal["psqlpy", "asyncpg"] = "psqlpy"
+    sql: str = ""
+    values: list[Any] = field(default_factory=list)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    async def fetch(
+        self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
+    ) -> Sequence[Row]:
+        self.sql, self.values, self.settings = statement.sql, statement.bind(values), settings
+        return await self.reader.fetch(statement, values, settings=settings)
+
+    def bound(self) -> list[Any]:
+        """The values as asyncpg takes them."""
+        return [HalfVector(value) if isinstance(value, np.ndarray) else value for value in self.values]
+
+    async def close(self) -> None:
+        await self.reader.close()
+
+
+@asynccontextmanager
+async def searcher(resources: Resources) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection of the role that searches."""
+    connection = await asyncpg.connect(resources.settings.search_database_url.get_secret_value())
+    await register_vector(connection)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def explain(
+    library: Library,
+    resources: Resources,
+    question: str = "",
+    *,
+    settings: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> str:
+    """The plan with what was executed of it. `settings` come on top of the role's and the request's."""
+    sent = Sent(library.tools.reader)
+    await library.having(reader=sent).ask(question, **fields)
+    chosen = {**sent.settings, **(settings or {})}
+    async with searcher(resources) as connection, connection.transaction():
+        await connection.execute(SET_CONFIG, list(chosen), list(chosen.values()))
+        rows = await connection.fetch(
+            f"explain (analyze, costs off, timing off, summary off) {sent.sql}", *sent.bound()
+        )
+    return "\n".join(line for (line,) in rows)

@@ -1,0 +1,166 @@
+"""The read pool under strain: clients that leave, too many at once, statements too slow, a database that goes away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from random import Random
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from service.db.addresses import Address
+from service.db.read_asyncpg import AsyncpgReader
+from service.db.read_pool import Gate, Reader
+from service.db.read_psqlpy import PsqlpyReader
+from service.domain.errors import NotFoundError, OverloadedError, UnavailableError
+from service.domain.ids import new_id
+from service.local.stack import Stack
+from service.resources import Resources
+from tests.api_calls import Api
+from tests.search_calls import Library, library
+
+DRIVERS = ("psqlpy", "asyncpg")
+IDLE = """select count(*) from pg_stat_activity where usename = 'hybrid_searcher' and datname = current_database()
+  and state like 'idle in transaction%' and state_change < now() - interval '1 second'"""
+CUT = """select count(pg_terminate_backend(pid)) from pg_stat_activity
+  where usename = 'hybrid_searcher' and datname = current_database()"""
+
+
+@pytest.fixture(scope="module")
+async def den(api: Api, resources: Resources) -> Library:
+    return await library(api, resources, [{"text": f"bear {n}"} for n in range(40)])
+
+
+@pytest.fixture(scope="module")
+async def other_den(other_api: Api, resources: Resources) -> Library:
+    return await library(other_api, resources, [{"text": f"bear of another {n}"} for n in range(40)])
+
+
+def open_reader(driver: str, resources: Resources, *, pool_size: int = 4, queue: int = 1_000) -> Reader:
+    url = resources.settings.search_database_url.get_secret_value()
+    address = Address.parse(url, tls="off", ca_file=None)
+    plain = AsyncpgReader(address, pool_size=pool_size, queue=queue, tracked=True)
+    if driver == "asyncpg":
+        return plain
+    return PsqlpyReader(address, pool_size=pool_size, queue=queue, tracked=True, rare=plain)
+
+
+@pytest.fixture(params=DRIVERS)
+async def reader(request: pytest.FixtureRequest, resources: Resources) -> AsyncIterator[Reader]:
+    reader = open_reader(request.param, resources)
+    yield reader
+    await reader.close()
+
+
+@pytest.fixture
+async def superuser(stack: Stack, resources: Resources) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """Who sees what every connection does, and may end it."""
+    database = urlsplit(resources.settings.search_database_url.get_secret_value()).path.removeprefix("/")
+    connection = await asyncpg.connect(stack.postgres.url(database=database))
+    yield connection
+    await connection.close()
+
+
+async def test_clients_that_leave_leave_nothing_behind(
+    den: Library, other_den: Library, reader: Reader, superuser: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    random = Random(3)  # noqa: S311  repeatable, not secret
+    mine, theirs = den.having(reader=reader), other_den.having(reader=reader)
+
+    async def leave(library: Library) -> None:
+        task = asyncio.create_task(library.ask("bear"))
+        await asyncio.sleep(random.random() * 0.01)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    for _ in range(10):
+        await asyncio.gather(*(leave(mine if n % 2 else theirs) for n in range(50)))
+    own = {chunk.chunk_id for hit in (await den.ask("bear", limit=100)).hits for chunk in hit.chunks}
+    for found in await asyncio.gather(*(mine.ask("bear", limit=100) for _ in range(40))):
+        assert {chunk.chunk_id for hit in found.hits for chunk in hit.chunks} == own
+    foreign = replace(den.collection, tenant_id=new_id())
+    with pytest.raises(NotFoundError):
+        await Library(foreign, mine.tools).ask("bear")
+    await asyncio.sleep(1.1)
+    assert await superuser.fetchval(IDLE) == 0
+
+
+async def test_too_many_at_once_are_told_so(den: Library, resources: Resources) -> None:
+    for driver in DRIVERS:
+        reader = open_reader(driver, resources, pool_size=2, queue=3)
+        crowd = den.having(reader=reader)
+
+        answers = await asyncio.gather(*(crowd.ask("bear") for _ in range(40)), return_exceptions=True)
+
+        refused = [answer for answer in answers if isinstance(answer, BaseException)]
+        assert {type(answer) for answer in refused} == {OverloadedError}
+        assert len(answers) - len(refused) == 5
+        assert len((await crowd.ask("bear")).hits) == 10
+        await reader.close()
+
+
+async def test_the_gate_keeps_its_place_until_the_work_has_ended() -> None:
+    gate, done = Gate(running=1, waiting=0, deadline_seconds=1), asyncio.Event()
+    task = asyncio.create_task(gate.run(done.wait))
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(OverloadedError):
+        await gate.run(done.wait)
+    done.set()
+    await gate.drained()
+    assert await gate.run(done.wait)
+
+
+async def test_a_statement_beyond_its_time_is_ended(den: Library, reader: Reader) -> None:
+    slow = " ".join(f"w{n}" for n in range(1_500)) + ' "bear 7" ' * 20
+
+    with pytest.raises(OverloadedError):
+        await den.having(reader=reader).ask(slow, timeout_ms=1)
+    assert len((await den.having(reader=reader).ask("bear")).hits) == 10
+
+
+async def test_connections_that_are_cut_come_back(
+    den: Library, reader: Reader, superuser: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    again = den.having(reader=reader)
+    await asyncio.gather(*(again.ask("bear") for _ in range(8)))
+
+    assert await superuser.fetchval(CUT) > 0
+    answers = await asyncio.gather(*(again.ask("bear") for _ in range(8)), return_exceptions=True)
+
+    assert {type(answer) for answer in answers if isinstance(answer, BaseException)} <= {UnavailableError}
+    for _ in range(8):
+        assert len((await again.ask("bear")).hits) == 10
+
+
+async def test_a_restarted_database_is_found_again(den: Library, reader: Reader, stack: Stack) -> None:
+    searched, outcomes = den.having(reader=reader), list[str]()
+    stopping = asyncio.Event()
+
+    async def keep_asking() -> None:
+        while not stopping.is_set():
+            try:
+                outcomes.append(str(len((await searched.ask("bear")).hits)))
+            except UnavailableError:
+                outcomes.append("unavailable")
+                await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(4):
+            clients.create_task(keep_asking())
+        await asyncio.sleep(0.2)
+        await stack.postgres.stop()
+        await asyncio.sleep(0.2)
+        await stack.postgres.start()
+        await asyncio.sleep(0.5)
+        stopping.set()
+
+    assert set(outcomes) == {"10", "unavailable"}
+    assert outcomes[0] == "10"
+    assert outcomes[-4:] == ["10"] * 4

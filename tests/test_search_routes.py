@@ -1,0 +1,202 @@
+"""Whichever way a search takes, exact or by the graph, with or without a filter, it finds what is there, or says so."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from service.db.read_pool import Reader, Row
+from service.db.retrieval import Statement
+from service.resources import Resources
+from tests.api_calls import Api
+from tests.search_calls import Library, analyze, directions, halves, library
+
+COUNT = 2_000
+VECTORS = directions(COUNT, seed=4)
+QUESTIONS = directions(8, seed=5)
+KEPT = halves(VECTORS)
+ROUTES = {"exact": 13_000, "graph": 0}
+TOMES = 105
+
+
+@pytest.fixture(scope="module")
+async def crowd(api: Api, other_api: Api, resources: Resources) -> Library:
+    """2,000 documents of one vector each, in the graph beside those of two other collections."""
+    for neighbour in (api, other_api):
+        await library(neighbour, resources, [{"vector": v.tolist()} for v in directions(100, seed=6)])
+    documents = [
+        {
+            "text": f"common w{n % 40}" + (" rare" if n < 3 else ""),
+            "vector": vector.tolist(),
+            "attributes": {"n": n, "half": n % 2},
+        }
+        for n, vector in enumerate(VECTORS)
+    ]
+    crowd = await library(api, resources, documents)
+    await analyze(resources)
+    return crowd
+
+
+@pytest.fixture(scope="module")
+async def tomes(api: Api, resources: Resources) -> Library:
+    """More documents than a page holds, of a dozen chunks each: a window holds a sixth of them."""
+    words = " ".join(f"leaf twig{n} branch." for n in range(750))
+    return await library(api, resources, [{"title": f"tome{n}", "text": words} for n in range(TOMES)])
+
+
+def nearest(question: np.ndarray, among: Sequence[int], limit: int) -> list[str]:
+    cosines = KEPT[among] @ halves(question)
+    return [str(among[i]) for i in np.argsort(-cosines)[:limit]]
+
+
+def cosines_of(question: np.ndarray, ids: Iterable[str | None]) -> np.ndarray:
+    return np.asarray(KEPT[[int(each or "") for each in ids]] @ halves(question))
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+async def test_the_exact_route_finds_the_nearest_in_order(crowd: Library, *, filtered: bool) -> None:
+    among = range(1, COUNT, 2) if filtered else range(COUNT)
+    fields: dict[str, Any] = {"filter": {"attributes.half": 1}} if filtered else {}
+
+    for question in QUESTIONS:
+        found = await crowd.ask(vector=question, mode="semantic", limit=100, **fields)
+        best = cosines_of(question, nearest(question, among, 100))
+        # Neighbours within float32's rounding may stand in either order.
+        assert cosines_of(question, {hit.external_id: 0 for hit in found.hits}) == pytest.approx(best, abs=5e-5)
+        assert np.asarray([hit.score for hit in found.hits]) == pytest.approx(best, abs=5e-5)
+        assert found.warnings == ()
+
+
+@pytest.mark.parametrize("limit", [10, 100])
+@pytest.mark.parametrize("share", [1, 2, 8])
+async def test_the_graph_finds_nearly_all_of_the_nearest(crowd: Library, share: int, limit: int) -> None:
+    among = range(0, COUNT, share)
+    wanted = None if share == 1 else {"attributes.n": {"$in": list(among)}}
+
+    recall = []
+    for question in QUESTIONS:
+        found = await crowd.having(exact_chunks=0).ask(vector=question, mode="semantic", limit=limit, filter=wanted)
+        recall.append(len({hit.external_id for hit in found.hits} & set(nearest(question, among, limit))) / limit)
+        assert found.warnings == ()
+    assert np.mean(recall) >= 0.95, recall
+
+
+async def test_exact_is_exact_whatever_the_route_was(crowd: Library) -> None:
+    narrow = crowd.having(exact_chunks=0)
+
+    for question in QUESTIONS:
+        found = await narrow.ids(vector=question, mode="semantic", limit=100, exact=True, ef_search=10)
+        best = cosines_of(question, nearest(question, range(COUNT), 100))
+        assert cosines_of(question, found) == pytest.approx(best, abs=5e-5)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("mode", ["hybrid", "lexical", "semantic"])
+@pytest.mark.parametrize("left", [0, 1, 5, 50])
+async def test_a_narrow_filter_leaves_all_that_pass(crowd: Library, route: str, mode: str, left: int) -> None:
+    numbers = list(range(7, COUNT, 31))[:left]
+    wanted = {"attributes.n": {"$in": numbers}}
+
+    found = await crowd.having(exact_chunks=ROUTES[route]).ask(
+        "common", vector=QUESTIONS[0], mode=mode, limit=100, filter=wanted
+    )
+
+    assert {hit.external_id for hit in found.hits} == set(map(str, numbers))
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_documents_that_wait_to_be_indexed_take_no_place(api: Api, resources: Resources, route: str) -> None:
+    small = await library(api, resources, [{"text": f"bear {n}"} for n in range(3)])
+    small = small.having(exact_chunks=2 if route == "graph" else 20)
+    for _ in range(30):
+        await api.make_document(small.collection.name)
+
+    for mode in ("hybrid", "lexical", "semantic"):
+        assert len(await small.ids("bear", mode=mode, filter={"title": {"$ne": "x"}})) == 3
+
+
+@pytest.mark.parametrize("mode", ["lexical", "semantic"])
+@pytest.mark.parametrize("filtered", [False, True])
+async def test_a_leg_alone_goes_on_until_the_limit(tomes: Library, mode: str, *, filtered: bool) -> None:
+    fields: dict[str, Any] = {"filter": {"title": {"$ne": "-"}}} if filtered else {}
+
+    hundred = await tomes.ask("leaf twig7", mode=mode, limit=100, **fields)
+    ten = await tomes.ask("leaf twig7", mode=mode, limit=10, **fields)
+
+    assert len(hundred.hits) == 100
+    assert [hit.document_id for hit in ten.hits] == [hit.document_id for hit in hundred.hits[:10]]
+    assert len((await tomes.ask("leaf", mode=mode, limit=100, window=1, **fields)).hits) == 100
+
+
+async def test_pages_of_a_hybrid_search_end_with_its_window(tomes: Library) -> None:
+    found = await tomes.ask("leaf twig7", limit=100, window=5)
+
+    assert 0 < sum(len(hit.chunks) for hit in found.hits) <= 10
+
+
+@pytest.mark.parametrize("most", range(1, 11))
+async def test_a_hit_shows_at_most_so_many_chunks(tomes: Library, most: int) -> None:
+    for mode in ("hybrid", "lexical", "semantic"):
+        hits = (await tomes.ask("leaf twig7", mode=mode, limit=3, chunks_per_document=most, window=1000)).hits
+        assert max(len(hit.chunks) for hit in hits) == most
+        assert all(len({chunk.chunk_id for chunk in hit.chunks}) == len(hit.chunks) for hit in hits)
+
+
+async def test_ungrouped_hits_are_one_chunk_each(tomes: Library) -> None:
+    for mode in ("hybrid", "lexical", "semantic"):
+        hits = (await tomes.ask("tome3 twig7", mode=mode, limit=100, grouped=False)).hits
+        assert [len(hit.chunks) for hit in hits] == [1] * 100
+        assert len({hit.chunks[0].chunk_id for hit in hits}) == 100
+        assert len({hit.document_id for hit in hits}) < 100
+
+
+class Impatient:
+    """A reader whose graph scans end early."""
+
+    driver: Literal["psqlpy", "asyncpg"] = "psqlpy"
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+
+    async def fetch(
+        self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
+    ) -> Sequence[Row]:
+        hurry = {"hnsw.max_scan_tuples": "1", "hnsw.ef_search": "1"}
+        return await self.reader.fetch(statement, values, settings={**settings, **hurry})
+
+    async def close(self) -> None:
+        await self.reader.close()
+
+
+async def test_a_scan_that_ended_early_says_so(crowd: Library) -> None:
+    hurried = crowd.having(exact_chunks=0, reader=Impatient(crowd.tools.reader))
+
+    for mode, codes in (("semantic", ["scan_limit"]), ("hybrid", ["scan_limit"]), ("lexical", [])):
+        found = await hurried.ask("common", vector=QUESTIONS[0], mode=mode)
+        assert [warning.code for warning in found.warnings] == codes, mode
+    exact = await hurried.ask(vector=QUESTIONS[0], mode="semantic", limit=100, exact=True)
+    assert (len(exact.hits), exact.warnings) == (100, ())
+
+
+async def test_words_that_were_too_frequent_to_select_say_so(crowd: Library) -> None:
+    async def codes(question: str, **fields: Any) -> list[str]:
+        return [warning.code for warning in (await crowd.ask(question, **fields)).warnings]
+
+    assert await codes("rare common", mode="lexical", budget=10) == ["budget"]
+    assert await codes("rare common", budget=10) == ["budget"]
+    assert await codes("rare common", budget=10, filter={"attributes.half": 0}) == ["budget"]
+    assert await codes("rare common", mode="semantic", budget=10) == []
+    assert await codes("rare common", mode="lexical") == []
+    assert await codes("common", mode="lexical", budget=1) == []  # The only word is always looked up.
+    assert await codes('"rare" common', mode="lexical", budget=1) == []  # A phrase selects by itself.
+    assert await codes("rare common", mode="lexical", budget=COUNT + 3) == []
+
+
+async def test_few_chunks_are_scored_whole_whatever_the_words_cost(crowd: Library) -> None:
+    thrifty = crowd.having(lexical_budget=1)
+
+    for fields in ({}, {"filter": {"attributes.half": 0}}):
+        found = await thrifty.ask("rare common", mode="lexical", limit=100, **fields)
+        assert (len(found.hits), found.warnings) == (100, ())
