@@ -1,0 +1,74 @@
+"""What maintenance jobs do in SQL: empty a deleted collection, index a declared attribute."""
+
+import hashlib
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import delete, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.db.owner import as_owner
+from service.db.roles import literal
+from service.db.tables import chunk_terms, chunks, collections, document_versions, documents, embeddings, jobs
+
+EMPTIED = 500  # documents in one transaction of a collection's removal
+
+
+async def remove_some_documents(connection: AsyncConnection, collection_id: UUID) -> tuple[int, list[str]]:
+    """Deletes one batch of a deleted collection's documents; returns how many, and the blob keys they named."""
+    d = documents.c
+    ids = list(
+        (await connection.execute(select(d.id).where(d.collection_id == collection_id).limit(EMPTIED))).scalars()
+    )
+    keys = await remove_documents(connection, ids)
+    return len(ids), keys
+
+
+async def remove_documents(connection: AsyncConnection, ids: Sequence[UUID]) -> list[str]:
+    """Deletes documents with everything under them, set by set; returns the blob keys that they named."""
+    v = document_versions.c
+    named = select(v.blob_key).distinct().where(v.document_id.in_(ids), v.blob_key.is_not(None))
+    keys = list((await connection.execute(named)).scalars())
+    await connection.execute(delete(jobs).where(jobs.c.document_id.in_(ids), jobs.c.state != "running"))
+    for table in (embeddings, chunk_terms, chunks, document_versions):
+        await connection.execute(delete(table).where(table.c.document_id.in_(ids)))
+    await connection.execute(delete(documents).where(documents.c.id.in_(ids)))
+    return [key for key in keys if key is not None]
+
+
+async def remove_collection_row(connection: AsyncConnection, collection_id: UUID) -> None:
+    c = collections.c
+    await connection.execute(delete(collections).where(c.id == collection_id, c.deleted_at.is_not(None)))
+
+
+def attribute_index_name(key: str) -> str:
+    """Keys are any text; a name is at most 63 bytes."""
+    return "documents_attribute_" + hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+async def index_attribute(direct_url: str, key: str) -> None:
+    """Builds the expression index of one declared attribute concurrently, as the owner; repairs an invalid leftover.
+
+    One index serves every collection that declares the path. Its expression is the one that `filters.indexed` writes.
+    """
+    name = attribute_index_name(key)
+    async with as_owner(direct_url, autocommit=True) as connection:
+        await connection.execute(text("set lock_timeout = '5s'"))
+        await connection.execute(text("set statement_timeout = 0"))
+        # One at a time: two concurrent builds on a table wait for each other.
+        await connection.execute(text("select pg_advisory_lock(hashtext('documents_attribute'))"))
+        if await is_valid(connection, name):
+            return
+        await connection.execute(text(f"drop index concurrently if exists {name}"))
+        # DDL binds nothing, and in `text()` a colon in a key would be a parameter.
+        path = " -> ".join(["attributes", *map(literal, key.split("."))])
+        await connection.exec_driver_sql(
+            f"create index concurrently {name} on documents (collection_id, indexed_value({path}))"
+        )
+
+
+async def is_valid(connection: AsyncConnection, index: str) -> bool:
+    statement = text(
+        "select i.indisvalid from pg_index i join pg_class c on c.oid = i.indexrelid where c.relname = :name"
+    )
+    return bool((await connection.execute(statement, {"name": index})).scalar())

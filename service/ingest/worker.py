@@ -1,0 +1,175 @@
+"""The worker: claims jobs under a lease, keeps it while working, and ends or returns every job it took.
+
+Four lanes in one process: two for small documents (one writes while the other embeds), one for files, one for upkeep.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.db import indexing, jobs
+from service.db.jobs import Job, ReturnedJob
+from service.db.primary import Primary, act_for
+from service.domain.errors import OverloadedError, ServiceError, UnavailableError
+from service.ingest import upkeep
+from service.ingest.index import Tools, index_batch
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+FILES = 4  # in one claim; an extractor has two children, so two more are being fetched and embedded
+REAP_SECONDS = 5.0
+OUTAGE_SECONDS = 1.0  # between two looks at a database that does not answer
+BUSY = (UnavailableError, OverloadedError)
+
+Work = Callable[[Sequence[Job]], Awaitable[None]]
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    poll_seconds: float
+    lease_seconds: float
+    batch: int = 32
+    patience_seconds: float = 5.0  # for what is in hand when the worker is told to stop
+
+    def lanes(self, *, owner: bool) -> list[tuple[Sequence[str], int]]:
+        """Kinds, and the most jobs in one claim."""
+        text: tuple[Sequence[str], int] = ((jobs.INDEX_TEXT,), self.batch)
+        lanes = [text, text, ((jobs.INDEX_FILE,), FILES), (jobs.MAINTENANCE_KINDS, 1)]
+        return [*lanes, (jobs.OWNER_KINDS, 1)] if owner else lanes
+
+
+async def run_worker(tools: Tools, *, schedule: Schedule, stop: asyncio.Event, direct_url: str | None = None) -> None:
+    """Works until `stop` is set, then finishes what is in hand or gives it back.
+
+    With `direct_url` it also runs the owner's DDL jobs.
+    """
+
+    async def work(claimed: Sequence[Job]) -> None:
+        await run_jobs(claimed, tools=tools, direct_url=direct_url)
+
+    async with asyncio.TaskGroup() as group:
+        working = [group.create_task(reap(tools.primary, schedule=schedule, stop=stop))]
+        for kinds, most in schedule.lanes(owner=direct_url is not None):
+            one_lane = lane(kinds, most, work, primary=tools.primary, schedule=schedule, stop=stop)
+            working.append(group.create_task(one_lane))
+        await stop.wait()
+        _, late = await asyncio.wait(working, timeout=schedule.patience_seconds)
+        for task in late:
+            task.cancel()
+
+
+async def lane(
+    kinds: Sequence[str], most: int, work: Work, *, primary: Primary, schedule: Schedule, stop: asyncio.Event
+) -> None:
+    while not stop.is_set():
+        try:
+            async with primary.begin() as connection:
+                claimed = await jobs.claim(connection, kinds=kinds, limit=most, lease_seconds=schedule.lease_seconds)
+            if claimed:
+                await under_lease(claimed, work, primary=primary, lease_seconds=schedule.lease_seconds)
+                continue
+        except BUSY as error:
+            log.warning("worker waits", kinds=kinds, reason=str(error))
+            await pause(stop, OUTAGE_SECONDS)
+        except Exception:
+            log.exception("worker lane stumbled", kinds=kinds)
+            await pause(stop, OUTAGE_SECONDS)
+        await pause(stop, schedule.poll_seconds)
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
+async def under_lease(claimed: Sequence[Job], work: Work, *, primary: Primary, lease_seconds: float) -> None:
+    """Runs `work` with a heartbeat; when the worker must stop, what is unfinished goes back unspent."""
+    heart = asyncio.create_task(beat(claimed, primary=primary, lease_seconds=lease_seconds))
+    try:
+        for part in parted(claimed):
+            await attempt(part, work, primary=primary)
+    except asyncio.CancelledError:
+        with suppress(*BUSY):
+            await asyncio.shield(give_back(claimed, primary=primary))
+        raise
+    finally:
+        heart.cancel()
+
+
+def parted(claimed: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    """What failed before is tried alone: one bad document must not use up the attempts of its neighbours."""
+    if fresh := [job for job in claimed if job.attempt == 1]:
+        yield fresh
+    yield from ([job] for job in claimed if job.attempt > 1)
+
+
+async def attempt(claimed: Sequence[Job], work: Work, *, primary: Primary) -> None:
+    """What `work` raises sends the jobs back with a backoff."""
+    try:
+        await work(claimed)
+    except Exception as error:
+        # Not OverloadedError: what is too much for the database in every attempt must end.
+        outage = isinstance(error, UnavailableError)
+        reason = str(error) if isinstance(error, ServiceError) else type(error).__name__
+        log.warning("jobs failed", kind=claimed[0].kind, count=len(claimed), reason=reason, exc_info=not outage)
+        async with primary.begin() as connection:
+            await bury(connection, await jobs.fail(connection, claimed, error=reason, outage=outage))
+
+
+async def beat(claimed: Sequence[Job], *, primary: Primary, lease_seconds: float) -> None:
+    """Extends the lease; a beat that fails is only missed, because the fence decides and not the heart."""
+    while True:
+        await asyncio.sleep(lease_seconds / 3)
+        try:
+            async with primary.begin() as connection:
+                await jobs.extend(connection, claimed, lease_seconds=lease_seconds)
+        except Exception as error:  # noqa: BLE001  whatever it is, the next beat may succeed
+            log.warning("heartbeat missed", reason=type(error).__name__)
+
+
+async def give_back(claimed: Sequence[Job], *, primary: Primary) -> None:
+    async with primary.begin() as connection:
+        await jobs.release(connection, claimed)
+
+
+async def reap(primary: Primary, *, schedule: Schedule, stop: asyncio.Event) -> None:
+    """Takes the jobs of workers that went silent."""
+    while not stop.is_set():
+        try:
+            async with primary.begin() as connection:
+                await bury(connection, await jobs.expire(connection))
+        except BUSY:
+            pass  # the lanes say so
+        except Exception:
+            log.exception("reaping failed")
+        await pause(stop, min(REAP_SECONDS, schedule.lease_seconds))
+
+
+async def bury(connection: "AsyncConnection", returned: Sequence[ReturnedJob]) -> None:
+    """A document whose every attempt failed must not stay `pending`: together with its job's death it is `failed`."""
+    for job in returned:
+        if job.state == "dead" and job.kind in jobs.INDEX_KINDS and job.document_id is not None:
+            log.error("document given up", document_id=str(job.document_id))
+            await act_for(connection, job.tenant_id)
+            await indexing.mark_failed(
+                connection,
+                job.document_id,
+                jobs.version_of(job),
+                code="timeout",
+                message="indexing did not finish in any attempt; retry it",
+            )
+
+
+async def run_jobs(claimed: Sequence[Job], *, tools: Tools, direct_url: str | None) -> None:
+    if claimed[0].kind in jobs.INDEX_KINDS:
+        await index_batch(claimed, tools=tools)
+        return
+    for job in claimed:
+        await upkeep.run(job, tools=tools, direct_url=direct_url)
