@@ -1,0 +1,67 @@
+"""Reading bodies: counted while they stream, JSON taken strictly."""
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any, NoReturn, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from service.domain.errors import MalformedError, TooLargeError, UnsupportedMediaTypeError
+
+JSON_LIMIT = 64 * 1024 * 1024  # A text of 10 MB can be 60 MB as JSON, every character an escape.
+SMALL_LIMIT = 1024 * 1024
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def media_type(request: Request) -> str | None:
+    """Lower case and without parameters; None when the client says nothing."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() or None
+
+
+async def counted(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives. Raises TooLargeError before the first byte if the client says so, else at the limit."""
+    if request.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
+        raise UnsupportedMediaTypeError("send the body without a Content-Encoding")
+    message = f"the body has more than {limit} bytes"
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise TooLargeError(message)
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise TooLargeError(message)
+        yield part
+
+
+async def read_bytes(request: Request, limit: int) -> bytes:
+    return b"".join([part async for part in counted(request, limit)])
+
+
+def parse_json(raw: bytes) -> Any:  # noqa: ANN401  that is what JSON is
+    """Raises MalformedError for what is not UTF-8 JSON (NaN and Infinity are not)."""
+    try:
+        return json.loads(raw.decode(), parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise MalformedError("this is not JSON in UTF-8") from error
+
+
+def refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+async def read_json(
+    request: Request, model: type[Model], *, limit: int = SMALL_LIMIT, types: tuple[str, ...] = ("application/json",)
+) -> Model:
+    """The body as a request model. A wrong Content-Type is refused, a missing one taken for JSON."""
+    if (declared := media_type(request)) is not None and declared not in types:
+        raise UnsupportedMediaTypeError(f"this route takes {' or '.join(types)}")
+    return model.model_validate(parse_json(await read_bytes(request, limit)))
+
+
+def json_request(model: type[BaseModel], *types: str) -> dict[str, Any]:
+    """The OpenAPI entry of a body that a route reads by itself."""
+    schema = {"schema": model.model_json_schema()}
+    return {"requestBody": {"required": True, "content": dict.fromkeys(types or ("application/json",), schema)}}

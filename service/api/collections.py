@@ -1,0 +1,85 @@
+"""/v1/collections"""
+
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from service.api import openapi
+from service.api.answers import json_response, show_collection, show_status
+from service.api.auth import TenantId
+from service.api.bodies import json_request, read_json
+from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, fingerprint, make_cursor, read_id
+from service.api.deps import EVERY_ROUTE, Tools
+from service.api.schemas import CollectionPatch, NewCollection
+from service.db.collection_status import find_collection_status
+from service.db.collections import find_collection, list_collections
+from service.ingest.collections import create_collection, declare_attributes, delete_collection
+
+DEFAULT_LANGUAGE = "english"
+MERGE_PATCH = ("application/json", "application/merge-patch+json")
+
+router = APIRouter(prefix="/v1/collections", tags=["collections"], dependencies=EVERY_ROUTE)
+
+
+@router.post("", responses=openapi.answers({201: openapi.Collection}, 409), openapi_extra=json_request(NewCollection))
+async def post(request: Request, tenant_id: TenantId, tools: Tools) -> Response:
+    """Create a collection. Its language is fixed from then on."""
+    wanted = await read_json(request, NewCollection)
+    collection = await create_collection(
+        wanted.name,
+        DEFAULT_LANGUAGE if wanted.language is None else wanted.language,
+        tenant_id=tenant_id,
+        profile_id=tools.profile.id,
+        primary=tools.primary,
+    )
+    return json_response(show_collection(collection), 201, {"Location": f"/v1/collections/{collection.name}"})
+
+
+@router.get("", responses=openapi.answers({200: openapi.Collections}))
+async def get_all(tenant_id: TenantId, tools: Tools, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None) -> Response:
+    """The collections, newest first."""
+    this_list = fingerprint("collections", tenant_id)
+    before: UUID | None = read_id(cursor, this_list)
+    async with tools.primary.begin(tenant_id) as connection:
+        found = await list_collections(connection, tenant_id, limit=limit + 1, before=before)
+    page = found[:limit]
+    more = make_cursor(page[-1].id, this_list) if len(found) > limit else None
+    return json_response({"collections": [show_collection(each) for each in page], "next_cursor": more})
+
+
+@router.get("/{name}", responses=openapi.answers({200: openapi.Collection}, 404))
+async def get(name: str, tenant_id: TenantId, tools: Tools) -> Response:
+    """One collection."""
+    async with tools.primary.begin(tenant_id) as connection:
+        collection = await find_collection(connection, tenant_id, name)
+    return json_response(show_collection(collection))
+
+
+@router.patch(
+    "/{name}",
+    responses=openapi.answers({200: openapi.Collection}, 404),
+    openapi_extra=json_request(CollectionPatch, *MERGE_PATCH),
+)
+async def patch(name: str, request: Request, tenant_id: TenantId, tools: Tools) -> Response:
+    """Declare attributes: name to type, null withdraws. Declared ones are checked on writing and indexed."""
+    wanted = await read_json(request, CollectionPatch, types=MERGE_PATCH)
+    changes = wanted.attributes or {}
+    collection = await declare_attributes(name, changes, tenant_id=tenant_id, primary=tools.primary)
+    return json_response(show_collection(collection))
+
+
+@router.delete("/{name}", status_code=204, responses=openapi.answers({}, 404))
+async def delete(name: str, tenant_id: TenantId, tools: Tools) -> Response:
+    """Delete a collection: out of reach and its name free at once, rows and blobs removed in the background."""
+    await delete_collection(name, tenant_id=tenant_id, primary=tools.primary)
+    return Response(status_code=204)
+
+
+@router.get("/{name}/status", responses=openapi.answers({200: openapi.CollectionStatus}, 404))
+async def get_status(name: str, tenant_id: TenantId, tools: Tools) -> Response:
+    """How far the collection is; `settled` once search sees everything that was sent."""
+    async with tools.primary.begin(tenant_id) as connection:
+        collection = await find_collection(connection, tenant_id, name)
+        status = await find_collection_status(connection, collection)
+    return json_response(show_status(status))

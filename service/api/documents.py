@@ -1,0 +1,198 @@
+"""/v1/collections/{name}/documents: a collection's documents, by their external_id."""
+
+from typing import Annotated, Literal
+from urllib.parse import unquote_to_bytes
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import TypeAdapter, ValidationError
+from starlette.responses import Response
+
+from service.api import openapi
+from service.api.answers import document_response, json_response, show_document
+from service.api.auth import TenantId
+from service.api.bodies import json_request, read_json
+from service.api.collections import MERGE_PATCH
+from service.api.conditions import read_condition
+from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, fingerprint, make_cursor, read_id
+from service.api.deps import EVERY_ROUTE, Tools
+from service.api.schemas import DocumentPatch, ExternalId
+from service.api.uploads import FileQuery, check_path, file_query, new_file_query, read_submission
+from service.db.collections import find_collection
+from service.db.documents import find_document, list_documents
+from service.domain.conditions import Condition
+from service.domain.documents import Document, Status
+from service.domain.errors import InvalidError, NotFoundError
+from service.ingest.accept import Accepted
+from service.ingest.change import delete_document, patch_document, wait_until_finished
+from service.ingest.collections import resolve_external_id
+from service.ingest.submit import Submission, submit
+from service.resources import Resources
+
+router = APIRouter(prefix="/v1/collections/{name}/documents", tags=["documents"], dependencies=EVERY_ROUTE)
+
+Raw = Annotated[FileQuery, Depends(file_query)]
+NewRaw = Annotated[FileQuery, Depends(new_file_query)]
+Wait = Annotated[float | None, Query(ge=0, le=60, description="Seconds to wait for the version to be finished.")]
+FINISHED: set[Status] = {"indexed", "failed"}
+external_ids = TypeAdapter[str](ExternalId)
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses=openapi.answers({201: openapi.Document, 202: openapi.Document}, 404, 409, 413),
+    openapi_extra=openapi.DOCUMENT_BODY,
+)
+async def post(
+    name: str, request: Request, *, tenant_id: TenantId, tools: Tools, query: NewRaw, wait: Wait = None
+) -> Response:
+    """Add a document: JSON, a raw file, or a form with one. 202, or 201 once it is finished in the time of `wait`."""
+    await require_collection(name, tenant_id, tools)
+    condition = Condition(absent=True)
+    async with read_submission(request, query, condition, dimension=tools.profile.dimension) as submission:
+        accepted, document = await accept(submission, name, tenant_id, tools)
+    document = await waited(document, wait, request, tenant_id, tools)
+    return document_response(document, status_of(accepted, document, wait), with_location=True)
+
+
+@router.put(
+    "/{external_id:path}",
+    status_code=202,
+    responses=openapi.answers({200: openapi.Document, 201: openapi.Document, 202: openapi.Document}, 404, 412, 413),
+    openapi_extra=openapi.DOCUMENT_BODY,
+)
+async def put(
+    name: str,
+    external_id: str,
+    request: Request,
+    *,
+    tenant_id: TenantId,
+    tools: Tools,
+    query: Raw,
+    wait: Wait = None,
+) -> Response:
+    """Create the document or add a version to it. The same bytes and fields again change nothing: 200."""
+    external_id = new_external_id(request, external_id)
+    await require_collection(name, tenant_id, tools)
+    condition = read_condition(request)
+    async with read_submission(request, query, condition, dimension=tools.profile.dimension) as submission:
+        accepted, document = await accept(check_path(submission, external_id), name, tenant_id, tools)
+    document = await waited(document, wait, request, tenant_id, tools)
+    return document_response(document, status_of(accepted, document, wait), with_location=True)
+
+
+@router.get("", responses=openapi.answers({200: openapi.Documents}, 404))
+async def get_all(
+    name: str,
+    *,
+    tenant_id: TenantId,
+    tools: Tools,
+    status: Literal["pending", "processing", "indexed", "failed"] | None = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response:
+    """The documents of a collection, newest first, or those of one status."""
+    async with tools.primary.begin(tenant_id) as connection:
+        collection = await find_collection(connection, tenant_id, name)
+        this_list = fingerprint("documents", collection.id, status)
+        before: UUID | None = read_id(cursor, this_list)
+        found = await list_documents(connection, collection, status=status, limit=limit + 1, before=before)
+    page = found[:limit]
+    more = make_cursor(page[-1].id, this_list) if len(found) > limit else None
+    return json_response({"documents": [show_document(each) for each in page], "next_cursor": more})
+
+
+@router.get("/{external_id:path}", responses=openapi.answers({200: openapi.Document}, 404))
+async def get(name: str, external_id: str, request: Request, tenant_id: TenantId, tools: Tools) -> Response:
+    """One document by its external_id."""
+    document_id = await resolve(name, external_id, request, tenant_id, tools)
+    async with tools.primary.begin(tenant_id) as connection:
+        return document_response(await find_document(connection, tenant_id, document_id))
+
+
+@router.patch(
+    "/{external_id:path}",
+    responses=openapi.answers({200: openapi.Document}, 404, 412, 415, 428),
+    openapi_extra=json_request(DocumentPatch, *MERGE_PATCH),
+)
+async def patch(name: str, external_id: str, request: Request, tenant_id: TenantId, tools: Tools) -> Response:
+    """Change fields by RFC 7396: null empties, absent stays. If-Match is required."""
+    document_id = await resolve(name, external_id, request, tenant_id, tools)
+    return await patched(document_id, request, tenant_id, tools)
+
+
+@router.delete("/{external_id:path}", status_code=204, responses=openapi.answers({}, 404, 412, 428))
+async def delete(name: str, external_id: str, request: Request, tenant_id: TenantId, tools: Tools) -> Response:
+    """Delete a document: found nowhere from then on. If-Match is required."""
+    document_id = await resolve(name, external_id, request, tenant_id, tools)
+    return await deleted(document_id, request, tenant_id, tools)
+
+
+async def accept(submission: Submission, name: str, tenant_id: UUID, tools: Resources) -> tuple[Accepted, Document]:
+    return await submit(submission, name, tenant_id=tenant_id, primary=tools.primary, blobs=tools.blobs)
+
+
+async def patched(document_id: UUID, request: Request, tenant_id: UUID, tools: Resources) -> Response:
+    wanted = await read_json(request, DocumentPatch, types=MERGE_PATCH)
+    document = await patch_document(
+        document_id, wanted.changes(), read_condition(request), tenant_id=tenant_id, primary=tools.primary
+    )
+    return document_response(document)
+
+
+async def deleted(document_id: UUID, request: Request, tenant_id: UUID, tools: Resources) -> Response:
+    await delete_document(
+        document_id,
+        read_condition(request),
+        tenant_id=tenant_id,
+        primary=tools.primary,
+        blob_grace_seconds=tools.settings.blob_grace_seconds,
+    )
+    return Response(status_code=204)
+
+
+async def require_collection(name: str, tenant_id: UUID, tools: Resources) -> None:
+    """Raises NotFoundError before a body of a hundred megabytes is read."""
+    async with tools.primary.begin(tenant_id) as connection:
+        await find_collection(connection, tenant_id, name)
+
+
+async def waited(
+    document: Document, wait: float | None, request: Request, tenant_id: UUID, tools: Resources
+) -> Document:
+    if not wait or document.status in FINISHED:
+        return document
+    return await wait_until_finished(
+        document, wait, tenant_id=tenant_id, primary=tools.primary, is_abandoned=request.is_disconnected
+    )
+
+
+def status_of(accepted: Accepted, document: Document, wait: float | None) -> int:
+    if accepted.outcome == "unchanged":
+        return 200
+    if not wait or (document.version == accepted.number and document.status not in FINISHED):
+        return 202
+    return 201 if accepted.outcome == "created" else 200
+
+
+def new_external_id(request: Request, external_id: str) -> str:
+    """Raises InvalidError for what no document may be called."""
+    try:
+        path = unquote_to_bytes(request.scope.get("raw_path") or b"").decode()
+        if path.endswith("\n"):
+            raise InvalidError("control characters are not allowed", field="external_id")  # The router drops this one.
+        return external_ids.validate_python(external_id)
+    except UnicodeDecodeError as error:
+        raise InvalidError("the path is not UTF-8", field="external_id") from error
+    except ValidationError as error:
+        raise InvalidError(error.errors()[0]["msg"], field="external_id") from error
+
+
+async def resolve(name: str, external_id: str, request: Request, tenant_id: UUID, tools: Resources) -> UUID:
+    """Raises NotFoundError, also for what no document may be called."""
+    try:
+        known = new_external_id(request, external_id)
+    except InvalidError as error:
+        raise NotFoundError("no such document") from error
+    return await resolve_external_id(name, known, tenant_id=tenant_id, primary=tools.primary)

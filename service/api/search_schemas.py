@@ -1,0 +1,143 @@
+"""A search on the wire. A field of the contract that is not built yet is refused as unknown, never half-answered."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from service.domain.documents import Collection
+from service.domain.errors import InvalidError
+from service.domain.filters import parse_filter
+from service.domain.hits import Hits
+from service.domain.queries import WINDOW, Fusion, Limits, Mode, Query
+
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # Neither has a place in a Postgres text.
+
+
+class Body(BaseModel):
+    """Absent and null mean the same, except where null says something of its own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    telling_nulls: ClassVar[frozenset[str]] = frozenset()
+    later: ClassVar[frozenset[str]] = frozenset()  # Fields of the contract that are not built yet.
+
+    @model_validator(mode="before")
+    @classmethod
+    def drop_nulls(cls, raw: object) -> object:
+        if not isinstance(raw, dict):
+            return raw
+        known = (cls.model_fields.keys() | cls.later) - cls.telling_nulls
+        return {name: value for name, value in raw.items() if value is not None or name not in known}
+
+
+class WeightsBody(Body):
+    lexical: float = Field(default=1, ge=0, le=1e6)
+    semantic: float = Field(default=1, ge=0, le=1e6)
+
+
+class FusionBody(Body):
+    method: Literal["linear", "rrf"] = "linear"
+    alpha: float = Field(default=0.6, ge=0, le=1, description="`linear`: 0 is lexical alone, 1 semantic alone.")
+    weights: WeightsBody = Field(default_factory=WeightsBody, description="Of the legs in `rrf`.")
+    k: float = Field(default=60, gt=0, le=1e6, description="`rrf`: sum(weight / (k + rank)), rank from 1.")
+    window: int = Field(default=WINDOW, ge=1, le=1000, description="Chunks from each leg; pages end where it ends.")
+
+
+class ParamsBody(Body):
+    ef_search: int | None = Field(default=None, ge=1, le=1000, description="HNSW's candidate list.")
+    exact: bool = Field(default=False, description="Scan every chunk that passes the filter.")
+    budget: int | None = Field(default=None, ge=1, le=100_000_000, description="Postings that select candidates.")
+    timeout_ms: int | None = Field(default=None, ge=1, le=60_000)
+
+
+class SearchRequest(Body):
+    telling_nulls: ClassVar[frozenset[str]] = frozenset({"group_by"})
+    later: ClassVar[frozenset[str]] = frozenset({"cursor", "score_threshold", "facets", "highlight", "include"})
+
+    query: str = Field(default="", max_length=10_000, description='OR of its words; "…" must occur, -word must not.')
+    mode: Mode = "hybrid"
+    limit: int = Field(default=10, ge=1, le=100)
+    filter: dict[str, JsonValue] | None = None
+    group_by: Literal["document"] | None = "document"
+    chunks_per_document: int = Field(default=3, ge=1, le=10)
+    vector: Annotated[list[float], Field(min_length=1, max_length=16_000)] | None = None
+    fusion: FusionBody = Field(default_factory=FusionBody)
+    params: ParamsBody = Field(default_factory=ParamsBody)
+
+    def to_query(self, collection: Collection, *, dimension: int) -> Query:
+        """Raises InvalidError for what the types alone cannot say. `dimension` is the active profile's."""
+        if UNSTORABLE.search(self.query):
+            raise InvalidError("NUL and lone surrogates are not text", field="query")
+        if not self.query.strip() and (self.mode != "semantic" or self.vector is None):
+            raise InvalidError("it must not be empty", field="query")
+        if self.vector is not None and len(self.vector) != dimension:
+            raise InvalidError(f"it has {len(self.vector)} numbers, the profile {dimension}", field="vector")
+        if self.vector is not None and not any(self.vector):
+            raise InvalidError("a zero vector has no direction", field="vector")
+        return Query(
+            question=self.query,
+            mode=self.mode,
+            limit=self.limit,
+            filter=parse_filter(self.filter, declared=collection.attributes),
+            grouped=self.group_by is not None,
+            chunks_per_document=self.chunks_per_document,
+            vector=None if self.vector is None else tuple(self.vector),
+            fusion=Fusion(
+                method=self.fusion.method,
+                alpha=self.fusion.alpha,
+                lexical_weight=self.fusion.weights.lexical,
+                semantic_weight=self.fusion.weights.semantic,
+                k=self.fusion.k,
+                window=self.fusion.window,
+            ),
+            limits=Limits(**self.params.model_dump()),
+        )
+
+
+class ChunkHitBody(BaseModel):
+    chunk_id: UUID
+    ordinal: int
+    text: str
+    score: float
+    char_start: int
+    char_end: int
+    page: int | None
+
+
+class HitBody(BaseModel):
+    document_id: UUID
+    external_id: str | None
+    title: str | None
+    score: float
+    source: str | None
+    tags: list[str]
+    published_at: datetime | None
+    attributes: dict[str, Any]
+    chunks: list[ChunkHitBody]
+
+
+class WarningBody(BaseModel):
+    code: Literal["lexical_only", "scan_limit", "unindexed_filter", "budget"]
+    message: str
+
+
+class SearchResponse(BaseModel):
+    """What OpenAPI says; the route writes the domain's hits straight to JSON in the same shape."""
+
+    hits: list[HitBody]
+    next_cursor: str | None
+    profile: str
+    warnings: list[WarningBody]
+    took_ms: float
+
+    @classmethod
+    def spelled(cls, hits: Hits, *, took_ms: float) -> dict[str, object]:
+        return {
+            "hits": hits.hits,
+            "next_cursor": None,
+            "profile": hits.profile,
+            "warnings": hits.warnings,
+            "took_ms": round(took_ms, 3),
+        }

@@ -1,0 +1,98 @@
+"""What stays cheap however many documents are indexed."""
+
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.db.collection_status import find_collection_status
+from service.db.collections import find_collection
+from service.db.documents import list_documents
+from service.db.keys import tenant_of_key
+from service.db.owner import as_owner
+from service.domain.documents import Collection, Status
+from service.resources import Resources
+from tests.api_calls import Api
+
+INDEXED = 20_000
+FILL = (
+    """
+    insert into documents (id, collection_id, external_id, version, indexed_version)
+    select uuidv7(), id, number::text, 1, 1 from collections, generate_series(1, :indexed) number where name = 'plans'
+    """,
+    """
+    insert into document_versions (document_id, number, collection_id, content_type, size, sha256, text, status)
+    select id, 1, collection_id, 'text/plain', 1, '', 'x', 'indexed' from documents
+    """,
+)
+Measure = Callable[[Callable[[AsyncConnection], Awaitable[object]]], Awaitable[int]]
+
+
+@pytest.fixture(scope="module")
+async def filled(api: Api, resources: Resources) -> Collection:
+    """A collection of many indexed documents and three pending ones."""
+    await api.make_collection("plans")
+    async with as_owner(owner_url(resources)) as owner:
+        for statement in FILL:
+            await owner.execute(text(statement), {"indexed": INDEXED} if ":indexed" in statement else {})
+    await api.batch("plans", [{"text": "pending"}] * 3)
+    async with as_owner(owner_url(resources), autocommit=True) as owner:
+        await owner.execute(text("analyze documents, document_versions, collections"))
+    async with resources.primary.begin(await tenant_id_of(api, resources)) as connection:
+        return await find_collection(connection, await tenant_id_of(api, resources), "plans")
+
+
+def owner_url(resources: Resources) -> str:
+    assert resources.settings.database_direct_url is not None
+    return resources.settings.database_direct_url.get_secret_value()
+
+
+async def tenant_id_of(api: Api, resources: Resources) -> UUID:
+    key = api.client.headers["Authorization"].removeprefix("Bearer ")
+    async with resources.primary.begin() as connection:
+        tenant_id = await tenant_of_key(connection, key)
+    assert tenant_id is not None
+    return tenant_id
+
+
+@pytest.fixture
+def versions_read(filled: Collection, resources: Resources) -> Measure:
+    """How many rows of document_versions Postgres touches while something runs ten times on one connection."""
+
+    async def total() -> int:
+        statement = text(
+            "select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relname = 'document_versions'"
+        )
+        async with as_owner(owner_url(resources)) as owner:
+            return int((await owner.execute(statement)).scalar_one())
+
+    async def versions_read(act: Callable[[AsyncConnection], Awaitable[object]]) -> int:
+        before = await total()
+        async with resources.primary.begin(filled.tenant_id) as connection:
+            for _ in range(10):  # From the sixth on Postgres may keep a plan that has forgotten the values.
+                await act(connection)
+            await connection.execute(select(func.pg_stat_force_next_flush()))
+        return await total() - before
+
+    return versions_read
+
+
+async def test_counting_by_status_does_not_read_the_indexed(versions_read: Measure, filled: Collection) -> None:
+    async def count(connection: AsyncConnection) -> None:
+        status = await find_collection_status(connection, filled)
+        assert status.documents == {"pending": 3, "processing": 0, "indexed": INDEXED, "failed": 0}
+
+    assert await versions_read(count) <= 100
+
+
+@pytest.mark.parametrize(("status", "expected"), [("pending", 3), ("processing", 0), ("failed", 0), ("indexed", 21)])
+async def test_a_page_of_one_status_reads_hardly_more_than_it_shows(
+    versions_read: Measure, filled: Collection, status: Status, expected: int
+) -> None:
+    async def read(connection: AsyncConnection) -> None:
+        found = await list_documents(connection, filled, status=status, limit=21, before=None)
+        assert len(found) == expected
+
+    assert await versions_read(read) <= 10 * (expected + 10)
