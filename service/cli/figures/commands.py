@@ -1,0 +1,18 @@
+"""`service bench`: every figure that the project promises, each a command that prints it and fails when it is missed."""
+
+import typer
+
+from service.cli.figures.files import files
+from service.cli.figures.first_search import first_search
+from service.cli.figures.ingest_rate import ingest_rate
+from service.cli.figures.search_latency import search_latency
+from service.cli.figures.small_document import small_document
+
+bench = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Measure a running service; exit code 1 when a goal is missed."
+)
+bench.command("ingest-rate")(ingest_rate)
+bench.command("search-latency")(search_latency)
+bench.command("small-document")(small_document)
+bench.command("first-search")(first_search)
+bench.command("files")(files)
