@@ -60,11 +60,16 @@ class Library:
         return Query(question, fusion=Fusion(**fusion), limits=Limits(**limits), **fields)
 
 
+def direct_url(resources: Resources) -> str:
+    """The owner's door."""
+    url = resources.settings.database_direct_url
+    assert url is not None
+    return url.get_secret_value()
+
+
 async def analyze(resources: Resources) -> None:
     """What autovacuum does a minute after a load: without statistics the planner takes no graph."""
-    direct_url = resources.settings.database_direct_url
-    assert direct_url is not None
-    async with as_owner(direct_url.get_secret_value(), autocommit=True) as connection:
+    async with as_owner(direct_url(resources), autocommit=True) as connection:
         await connection.exec_driver_sql("vacuum analyze")
 
 

@@ -23,11 +23,13 @@ DOCUMENT = {
     "attributes": {"year": 2024, "nested": {"x": [1, None, "é"]}, "large": 9007199254740993},
 }
 
+LONG = {"text": "A heron stands and waits. " * 200}
+
 
 @pytest.fixture(scope="module")
 async def zoo(api: Api, resources: Resources) -> str:
     name = await api.make_collection("zoo")
-    await fill(api, resources, name, [DOCUMENT, {"text": "A bear alone."}, {"title": "Wolf", "text": ""}])
+    await fill(api, resources, name, [DOCUMENT, {"text": "A bear alone."}, {"title": "Wolf", "text": ""}, LONG])
     return name
 
 
@@ -70,7 +72,8 @@ async def test_a_hit_is_the_document_and_the_chunk_that_other_routes_show(api: A
         assert {name: hit[name] for name in names} == {name: document[name] for name in names}
         chunks = (await api.client.get(f"/v1/documents/{document['id']}/chunks")).json()["chunks"]
         shown = [{name: value for name, value in chunk.items() if name != "score"} for chunk in hit["chunks"]]
-        assert shown == chunks
+        assert sorted(shown, key=lambda chunk: chunk["ordinal"]) == [c for c in chunks if c in shown]
+        assert len(shown) == min(len(chunks), 3)
 
 
 async def test_null_is_absent_except_where_it_says_something(api: Api, zoo: str) -> None:
@@ -83,7 +86,13 @@ async def test_null_is_absent_except_where_it_says_something(api: Api, zoo: str)
     bodies: list[dict[str, Any]] = [nulls, inner, {"fusion": {"weights": {"lexical": None, "semantic": None}}}]
     for body in (*bodies, {"filter": {}}):
         assert (await answer(api, zoo, query="bear", **body))["hits"] == plain["hits"]
-    assert len((await answer(api, zoo, query="bear", group_by=None))["hits"]) == 3
+
+    heron = {"query": "heron", "mode": "lexical"}
+    (whole,) = (await answer(api, zoo, **heron))["hits"]
+    pieces = (await answer(api, zoo, **heron, group_by=None))["hits"]
+    assert len(pieces) > 3
+    assert {(piece["document_id"], len(piece["chunks"])) for piece in pieces} == {(whole["document_id"], 1)}
+    assert len(whole["chunks"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -141,14 +150,14 @@ async def test_what_is_wrong_is_refused_by_name(api: Api, zoo: str, body: dict[s
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
-        (b'{"query": "bear", "vector": [NaN]}', 422),
-        (b'{"query": "bear", "fusion": {"alpha": Infinity}}', 422),
+        (b'{"query": "bear", "vector": [NaN]}', 400),
+        (b'{"query": "bear", "fusion": {"alpha": Infinity}}', 400),
         (b'{"query": "a\\u0000b"}', 422),
         (b'{"query": "a\\ud800b"}', 422),
         (b'{"query": "bear"', 400),
         (b'{"query": "\xff"}', 400),
         (b'["bear"]', 422),
-        (b"", 422),
+        (b"", 400),
     ],
 )
 async def test_bytes_that_are_no_request_are_refused(api: Api, zoo: str, raw: bytes, status: int) -> None:
@@ -182,7 +191,7 @@ async def test_a_vector_takes_the_place_of_the_question(api: Api, zoo: str) -> N
 
     for length in (2, 1e-30, 1e30, 1e300, 5e-324):
         assert (await answer(api, zoo, vector=[length, *VECTOR[1:]], mode="semantic"))["hits"] == axis["hits"]
-    assert len(axis["hits"]) == 3
+    assert len(axis["hits"]) == 4
     hybrid = await answer(api, zoo, query="wolf", vector=VECTOR, fusion={"alpha": 1})
     assert [hit["document_id"] for hit in hybrid["hits"]] == [hit["document_id"] for hit in axis["hits"]]
     assert fields(await post(api, zoo, vector=VECTOR)) == ["query"]

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from service.db.owner import as_owner
 from service.resources import Resources
 from tests.api_calls import Api
-from tests.search_calls import Library, analyze, directions, library
+from tests.search_calls import Library, analyze, direct_url, directions, library
 from tests.search_plans import explain
 
 CHUNKS = 3_000
@@ -54,11 +54,6 @@ async def stacks(api: Api, resources: Resources) -> Library:
         await connection.execute(text(FREQUENCIES), collection)
     await analyze(resources)
     return stacks
-
-
-def direct_url(resources: Resources) -> str:
-    assert resources.settings.database_direct_url is not None
-    return resources.settings.database_direct_url.get_secret_value()
 
 
 @pytest.fixture(params=MODES)

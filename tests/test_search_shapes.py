@@ -166,6 +166,9 @@ async def test_both_drivers_find_the_same_in_the_same_order(on_psqlpy: Library, 
 
 
 async def test_the_shapes_beyond_those_that_are_prepared_work_too(on_psqlpy: Library, on_asyncpg: Library) -> None:
+    reader = on_psqlpy.tools.reader
+    assert isinstance(reader, PsqlpyReader)
+    reader.rare = beside = Sent(reader.rare)
     names = [f"{'a.' * (n % 8)}n" for n in range(SHAPES + 8)]
     for n, name in enumerate(names):
         fields: dict[str, Any] = {"filter": {"$or": [{f"attributes.{name}": 1}] * (1 + n // 8) + [{"attributes.n": 5}]}}
@@ -176,6 +179,7 @@ async def test_the_shapes_beyond_those_that_are_prepared_work_too(on_psqlpy: Lib
     assert len(statements.prepared) == SHAPES
     assert all(not statement.prepared for statement in statements.rare.values())
     assert 0 < len(statements.rare) <= SHAPES
+    assert beside.sql == next(reversed(statements.rare.values())).sql  # psqlpy's cache of statements never shrinks.
     assert await on_psqlpy.ids("bear", filter={"attributes.n": 5}) == ["5"]
 
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from service.api.answers import json_response
 from service.api.auth import TenantId
+from service.api.bodies import json_request, read_json
 from service.api.deps import EVERY_ROUTE
 from service.api.search_schemas import SearchRequest, SearchResponse
 from service.domain.errors import InvalidError, NotFoundError
@@ -50,10 +51,11 @@ def get_desk(request: Request) -> SearchDesk:
 Desk = Annotated[SearchDesk, Depends(get_desk)]
 
 
-@router.post("/{name}/search", response_model=SearchResponse)
-async def search_collection(name: str, body: SearchRequest, tenant_id: TenantId, desk: Desk) -> Response:
+@router.post("/{name}/search", response_model=SearchResponse, openapi_extra=json_request(SearchRequest))
+async def search_collection(name: str, request: Request, tenant_id: TenantId, desk: Desk) -> Response:
     """Hybrid, lexical or semantic search with relational filters. Words are OR; see the contract for the rest."""
     started = time.perf_counter()
+    body = await read_json(request, SearchRequest)
     try:
         hits = await find(name, body, tenant_id, desk)
     except (NotFoundError, InvalidError, CollectionChangedError):
