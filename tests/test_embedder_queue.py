@@ -99,7 +99,7 @@ async def test_waiting_queries_share_a_pass_and_go_before_waiting_passages() -> 
     encoder = HeldEncoder()
     encoder.gate.clear()
     embedder = make_embedder(encoder)
-    passages = await started(embedder.embed_passages(["word " * 250] * 9))
+    passages = await started(embedder.embed_passages(["word " * 250] * 17))
     await until_running(encoder, 1)
 
     queries = [await started(embedder.embed_query(f"query {at}")) for at in range(18)]
@@ -107,10 +107,10 @@ async def test_waiting_queries_share_a_pass_and_go_before_waiting_passages() -> 
     await asyncio.gather(passages, *queries)
 
     assert [(purpose, len(texts)) for purpose, texts in encoder.passes] == [
-        ("passage", 4),
+        ("passage", 8),
         ("query", 16),
         ("query", 2),
-        ("passage", 4),
+        ("passage", 8),
         ("passage", 1),
     ]
 
@@ -201,11 +201,11 @@ async def test_each_thread_runs_a_pass_of_its_own() -> None:
     encoder.gate.clear()
     embedder = SentenceTransformerEmbedder(encoder, threads=3, queries_cached=0)
 
-    work = await started(embedder.embed_passages(["word " * 250] * 12))
+    work = await started(embedder.embed_passages(["word " * 250] * 24))
     await until_running(encoder, 3)
     began = time.perf_counter()
     encoder.gate.set()
     await work
 
-    assert [len(texts) for _, texts in encoder.passes] == [4, 4, 4]
+    assert [len(texts) for _, texts in encoder.passes] == [8, 8, 8]
     assert time.perf_counter() - began < 5

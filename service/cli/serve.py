@@ -106,6 +106,8 @@ def worker(
         typer.echo("Error: DATABASE_DIRECT_URL: --owner needs the migrator's unpooled address", err=True)
         raise typer.Exit(1)
     direct_url = settings.database_direct_url.get_secret_value() if owner and settings.database_direct_url else None
+    # The embedder's threads hold the interpreter; asked for it ten times as often, they let the event loop write sooner.
+    sys.setswitchinterval(0.0005)
     or_exit(lambda: asyncio.run(work(settings, direct_url)))
 
 

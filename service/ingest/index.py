@@ -222,7 +222,7 @@ async def commit(tenant_id: UUID | None, batch: list[tuple[Indexable, np.ndarray
 
 def statistics_delay(chunks: int) -> float:
     """A recount costs some ten seconds a million chunks: soon for small collections, never later than four seconds."""
-    return min(0.5 + chunks / 5_000, 4.0)
+    return min(0.5 + chunks / 20_000, 4.0)
 
 
 def new_chunks(served: Sequence[tuple[Indexable, np.ndarray]]) -> list[NewChunk]:

@@ -32,17 +32,29 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
+class Lane:
+    """Kinds of jobs, the most in one claim, and how many polls an idle lane lets pass: looking costs the embedder's time."""
+
+    kinds: Sequence[str]
+    most: int
+    idle_polls: int
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     poll_seconds: float
     lease_seconds: float
-    batch: int = 32
+    batch: int = 128
     patience_seconds: float = 5.0  # for what is in hand when the worker is told to stop
 
-    def lanes(self, *, owner: bool) -> list[tuple[Sequence[str], int]]:
-        """Kinds, and the most jobs in one claim."""
-        text: tuple[Sequence[str], int] = ((jobs.INDEX_TEXT,), self.batch)
-        lanes = [text, text, ((jobs.INDEX_FILE,), FILES), (jobs.MAINTENANCE_KINDS, 1)]
-        return [*lanes, (jobs.OWNER_KINDS, 1)] if owner else lanes
+    def lanes(self, *, owner: bool) -> list[Lane]:
+        lanes = [
+            Lane((jobs.INDEX_TEXT,), self.batch, 1),
+            Lane((jobs.INDEX_TEXT,), self.batch, 5),  # of use only while the first one is at work
+            Lane((jobs.INDEX_FILE,), FILES, 1),
+            Lane(jobs.MAINTENANCE_KINDS, 1, 3),
+        ]
+        return [*lanes, Lane(jobs.OWNER_KINDS, 1, 10)] if owner else lanes
 
 
 async def run_worker(tools: Tools, *, schedule: Schedule, stop: asyncio.Event, direct_url: str | None = None) -> None:
@@ -56,32 +68,32 @@ async def run_worker(tools: Tools, *, schedule: Schedule, stop: asyncio.Event, d
 
     async with asyncio.TaskGroup() as group:
         working = [group.create_task(reap(tools.primary, schedule=schedule, stop=stop))]
-        for kinds, most in schedule.lanes(owner=direct_url is not None):
-            one_lane = lane(kinds, most, work, primary=tools.primary, schedule=schedule, stop=stop)
-            working.append(group.create_task(one_lane))
+        for lane in schedule.lanes(owner=direct_url is not None):
+            worked = work_lane(lane, work, primary=tools.primary, schedule=schedule, stop=stop)
+            working.append(group.create_task(worked))
         await stop.wait()
         _, late = await asyncio.wait(working, timeout=schedule.patience_seconds)
         for task in late:
             task.cancel()
 
 
-async def lane(
-    kinds: Sequence[str], most: int, work: Work, *, primary: Primary, schedule: Schedule, stop: asyncio.Event
-) -> None:
+async def work_lane(lane: Lane, work: Work, *, primary: Primary, schedule: Schedule, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             async with primary.begin() as connection:
-                claimed = await jobs.claim(connection, kinds=kinds, limit=most, lease_seconds=schedule.lease_seconds)
+                claimed = await jobs.claim(
+                    connection, kinds=lane.kinds, limit=lane.most, lease_seconds=schedule.lease_seconds
+                )
             if claimed:
                 await under_lease(claimed, work, primary=primary, lease_seconds=schedule.lease_seconds)
                 continue
         except BUSY as error:
-            log.warning("worker waits", kinds=kinds, reason=str(error))
+            log.warning("worker waits", kinds=lane.kinds, reason=str(error))
             await pause(stop, OUTAGE_SECONDS)
         except Exception:
-            log.exception("worker lane stumbled", kinds=kinds)
+            log.exception("worker lane stumbled", kinds=lane.kinds)
             await pause(stop, OUTAGE_SECONDS)
-        await pause(stop, schedule.poll_seconds)
+        await pause(stop, schedule.poll_seconds * lane.idle_polls)
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:

@@ -9,9 +9,7 @@ from service.db.collections import find_collection
 from service.db.primary import Primary
 from service.domain.documents import Collection
 
-REMEMBERED_SECONDS = (
-    5.0  # another process may delete the collection or declare an attribute; the statement checks the former
-)
+REMEMBERED_SECONDS = 5.0  # What changes meanwhile, a deletion or a declaration, the statement notices.
 REMEMBERED_MOST = 10_000
 
 
