@@ -27,7 +27,7 @@ from service.db.tables import search_embeddings as e
 from service.db.tables import search_terms as t
 
 PHRASES = bindparam("phrases", type_=ARRAY(Text))
-# A phrase is looked for in so many chunks, the most relevant that have its words: each costs a to_tsvector, some .1 ms.
+# A phrase is looked for in so many chunks, the most relevant that have its words: each costs a to_tsvector, some .04 ms.
 CHECKED = bindparam("checked_chunks", type_=Integer)
 # Between title and text, so that no phrase reaches from one into the other.
 GAP: ColumnClause[object] = literal_column("$$'-':100$$::tsvector", TSVECTOR())
