@@ -132,6 +132,9 @@ async def test_the_conflict_clause_finds_its_partial_index_with_a_generic_plan_t
     async with resources.primary.begin() as connection:
         for _ in range(20):
             await jobs.enqueue(connection, A, tenant_id=None, dedupe_key="again")
+        waiting = await jobs.summaries(connection, state="queued", limit=100)
+
+    assert [job.kind for job in waiting] == [A]
 
 
 async def test_a_silent_worker_loses_its_job_and_the_attempt(primary: Primary) -> None:

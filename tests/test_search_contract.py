@@ -178,7 +178,9 @@ async def test_bytes_that_are_no_request_are_refused(api: Api, zoo: str, raw: by
     ids=str,
 )
 async def test_the_limits_themselves_are_accepted(api: Api, zoo: str, body: dict[str, Any]) -> None:
-    await answer(api, zoo, **{"query": "bear", **body})
+    found = await answer(api, zoo, **{"query": "bear", **body})
+
+    assert isinstance(found["hits"], list)
 
 
 async def test_a_vector_takes_the_place_of_the_question(api: Api, zoo: str) -> None:
