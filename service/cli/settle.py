@@ -9,6 +9,7 @@ from service.cli.failures import CommandError
 
 FIRST_PAUSE = 0.05  # Seconds; doubled up to LAST_PAUSE, so that a short wait is short and a long one is cheap.
 LAST_PAUSE = 0.5
+FINISHED_A_SECOND = 2_000  # More than any worker does: a look that must find work left would only cost the worker time.
 STALLED = 600.0  # Seconds without a finished document: longer than any one document is allowed to take.
 
 
@@ -36,5 +37,6 @@ async def wait_until_settled(
                 f"{status.processing} processing, {status.dead_jobs} jobs are dead. "
                 "Does a worker run? `service jobs list` shows the dead ones."
             )
-        await asyncio.sleep(pause)
+        left = status.pending + status.processing
+        await asyncio.sleep(max(pause, min(left / FINISHED_A_SECOND, 1.0)))
         pause = min(pause * 2, last_pause)

@@ -1,15 +1,28 @@
 """The queue: one table, SKIP LOCKED, leases. A job is enqueued in the transaction of what it is about; no LISTEN/NOTIFY."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Update, case, delete, func, literal_column, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Text,
+    Update,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.tables import jobs
+from service.db.tables import collections, jobs
 from service.domain.ids import new_id
 
 INDEX_TEXT, INDEX_FILE = "index_text", "index_file"  # apart, so that a slow file never delays small documents
@@ -77,7 +90,7 @@ async def enqueue(
     dedupe_key: str | None = None,
     delay_seconds: float = 0,
 ) -> None:
-    """Adds a job; with a `dedupe_key`, nothing when such a job already waits.
+    """Adds a job; with a `dedupe_key` and such a job waiting already, that one runs at the earlier of the two times.
 
     The waiting job stays locked until the caller commits: begun before that, it would not see what the caller changed.
     """
@@ -91,10 +104,27 @@ async def enqueue(
         dedupe_key=dedupe_key,
         run_at=func.now() + timedelta(seconds=delay_seconds),
     )
-    unchanged = {"run_at": jobs.c.run_at}
+    earlier = {"run_at": func.least(jobs.c.run_at, statement.excluded.run_at)}
     await connection.execute(
-        statement.on_conflict_do_update(index_elements=["dedupe_key"], index_where=QUEUED, set_=unchanged)
+        statement.on_conflict_do_update(index_elements=["dedupe_key"], index_where=QUEUED, set_=earlier)
     )
+
+
+async def awaited_collections(connection: AsyncConnection, collection_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the collections that have texts waiting to be indexed."""
+    waiting = exists().where(QUEUED, jobs.c.kind == INDEX_TEXT, jobs.c.collection_id == collections.c.id)
+    statement = select(collections.c.id).where(collections.c.id.in_(collection_ids), waiting)
+    return set((await connection.execute(statement)).scalars())
+
+
+# Not named `kind`: within the subquery that would be the table's own column, and every kind were due.
+ASKED = func.unnest(bindparam("kinds", type_=ARRAY(Text))).column_valued("asked")
+DUE_KINDS = select(ASKED).where(exists().where(QUEUED, jobs.c.run_at <= func.now(), jobs.c.kind == ASKED))
+
+
+async def due_kinds(connection: AsyncConnection, kinds: Collection[str]) -> set[str]:
+    """Those of the kinds of which a job could be claimed now: an idle worker asks this, for all its lanes at once."""
+    return set((await connection.execute(DUE_KINDS, {"kinds": list(kinds)})).scalars())
 
 
 async def claim(connection: AsyncConnection, *, kinds: Sequence[str], limit: int, lease_seconds: float) -> list[Job]:

@@ -1,14 +1,17 @@
 """The writing door: SQLAlchemy on asyncpg, as the application role."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 import asyncpg
 import orjson
-from sqlalchemy import URL, bindparam, func, select
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, bindparam, event, func, select
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from service.db.addresses import Address, asyncpg_tls
 from service.domain.errors import OverloadedError, UnavailableError
@@ -19,6 +22,7 @@ DISCONNECTED = ("08", "57P", "53", "55000", "25006")
 # deadlock and serialization failure, lock timeout, statement timeout; wrong name or password, no such database.
 CONTENDED = ("40", "55P03", "57014")
 REFUSED = ("28", "3D")
+IDLE_SECONDS = 5.0  # A connection unused for longer is asked for a sign of life before it is given out.
 NO_ANSWER = "the database does not answer"
 LOGIN_REFUSED = "the database refuses the login: a wrong role, password or database name"
 
@@ -52,6 +56,25 @@ async def act_for(connection: AsyncConnection, tenant_id: UUID | None) -> None:
     await connection.execute(SET_TENANT, {"tenant_id": "" if tenant_id is None else str(tenant_id)})
 
 
+def note_use(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def refuse_lost(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+    """What SQLAlchemy's pre-ping does, at three round trips a checkout, done only where it can tell something new.
+
+    A server that stops closes its sockets, which costs nothing to see; a network that fell silent takes a while to matter.
+    """
+    driver = connection.driver_connection
+    if isinstance(driver, asyncpg.Connection) and driver.is_closed():
+        raise DisconnectionError
+    if time.monotonic() - record.info.get("used", time.monotonic()) > IDLE_SECONDS:
+        try:
+            connection.ping()
+        except Exception as error:
+            raise DisconnectionError from error
+
+
 class Primary:
     """All writes and all transactions. One per process."""
 
@@ -64,11 +87,20 @@ class Primary:
             ),
             pool_size=pool_size,
             max_overflow=0,
-            pool_pre_ping=True,
+            pool_use_lifo=True,  # So that those beyond the present need fall idle.
             # Postgres writes 1e20 as an integer of 21 digits; orjson reads those beyond 64 bits as floats again.
             json_deserializer=orjson.loads,
             connect_args={"timeout": 10, "ssl": asyncpg_tls(address), **caches},
         )
+
+        event.listen(self.engine.sync_engine, "checkin", note_use)
+        event.listen(self.engine.sync_engine, "checkout", refuse_lost)
+
+    @asynccontextmanager
+    async def look(self) -> AsyncIterator[AsyncConnection]:
+        """For a single statement on tables that belong to nobody: no transaction around it, one round trip in all."""
+        async with answering(), self.engine.connect() as connection:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def begin(self, tenant_id: UUID | None = None) -> AsyncIterator[AsyncConnection]:

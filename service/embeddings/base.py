@@ -38,4 +38,7 @@ class Embedder(Protocol):
     def count_tokens(self, text: str) -> int:
         """How many tokens the whole text has, special ones included. Safe to call from any thread."""
 
+    def token_starts(self, text: str) -> Sequence[int]:
+        """Where each token of the text begins, ascending, special ones not included. Safe to call from any thread."""
+
     async def close(self) -> None: ...

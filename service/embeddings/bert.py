@@ -126,6 +126,9 @@ class BertEncoder:
     def count_tokens(self, text: str) -> int:
         return len(self._counter.encode(encodable(text)).ids)
 
+    def token_starts(self, text: str) -> Sequence[int]:
+        return [start for start, _ in self._counter.encode(encodable(text), add_special_tokens=False).offsets]
+
     def tokenize(self, texts: Sequence[str]) -> list[Sequenced]:
         encodings = self._tokenizer.encode_batch([encodable(text) for text in texts])
         return [Sequenced(text, encoding.ids) for text, encoding in zip(texts, encodings, strict=True)]

@@ -33,6 +33,9 @@ class Encoder(Protocol):
     def count_tokens(self, text: str) -> int:
         """Tokens of the whole text, special ones included."""
 
+    def token_starts(self, text: str) -> Sequence[int]:
+        """Where each token of the whole text begins, special ones not included."""
+
     def tokenize(self, texts: Sequence[str]) -> list[Sequenced]: ...
 
     def encode(self, batch: Sequence[Sequenced], *, purpose: Purpose) -> Matrix:

@@ -59,6 +59,9 @@ class HashingEmbedder:
     def count_tokens(self, text: str) -> int:
         return sum(1 for _ in WORD.finditer(text)) + SPECIAL_TOKENS
 
+    def token_starts(self, text: str) -> Sequence[int]:
+        return [match.start() for match in WORD.finditer(text)]
+
     async def close(self) -> None:
         self._closed = True
 

@@ -3,11 +3,13 @@
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from itertools import groupby
 from threading import Lock
 
+import numpy as np
+
 from service.domain.errors import UnavailableError
-from service.embeddings.base import Vector
+from service.embeddings.base import Matrix
 from service.embeddings.encoder import Encoder, Purpose, Sequenced
 
 QUERIES_TOGETHER = 16  # One pass of 16 costs about eight single ones; more would make the first wait for the last.
@@ -18,14 +20,33 @@ SLICE_TOKENS = 2048
 CLOSED = "The embedder is closed."
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    sequence: Sequenced
-    vector: Future[Vector] = field(default_factory=Future)
+class _Asked:
+    """One caller's texts, and their vectors as the passes bring them: one wake-up of the event loop a call, not a text."""
+
+    def __init__(self, sequences: Sequence[Sequenced], *, dimension: int) -> None:
+        self.sequences = sequences
+        self.vectors: Matrix = np.empty((len(sequences), dimension), np.float32)
+        self.missing = len(sequences)
+        self.answer: Future[Matrix] = Future()
+        self._ending = Lock()
+
+    def end(self, outcome: Matrix | Exception) -> None:
+        """Whoever left gets nothing; the first failure is the answer."""
+        with self._ending:
+            if self.answer.done() or not self.answer.set_running_or_notify_cancel():
+                return
+            if isinstance(outcome, Exception):
+                self.answer.set_exception(outcome)
+            else:
+                self.answer.set_result(outcome)
+
+
+_Waiting = tuple[_Asked, int]
+"""A caller and which of their sequences."""
 
 
 class Inference:
-    """Runs an encoder in its own threads. Every sequence has its own future, so cancelling one touches no other."""
+    """Runs an encoder in its own threads. Callers share passes, and cancelling one touches no other."""
 
     def __init__(self, encoder: Encoder, *, threads: int) -> None:
         self._encoder = encoder
@@ -34,19 +55,25 @@ class Inference:
         self._lock = Lock()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="embedder")
 
-    def submit(self, sequences: Sequence[Sequenced], *, purpose: Purpose) -> list[Future[Vector]]:
-        """The sequences' vectors, as they come; passages cost least when they arrive sorted by length."""
-        waiting = [_Waiting(sequence) for sequence in sequences]
-        (self._queries if purpose == "query" else self._passages).extend(waiting)
+    def submit(self, sequences: Sequence[Sequenced], *, purpose: Purpose) -> Future[Matrix]:
+        """One row a sequence, in their order; passages cost least when they arrive sorted by length."""
+        asked = _Asked(sequences, dimension=self._encoder.dimension)
+        if not sequences:
+            asked.end(asked.vectors)
+            return asked.answer
+        with self._lock:
+            (self._queries if purpose == "query" else self._passages).extend(
+                (asked, at) for at in range(len(sequences))
+            )
         try:
             # One step for each sequence: each takes at least one while any waits, so none is forgotten, and a step
             # that finds nothing costs microseconds.
-            for _ in waiting:
+            for _ in sequences:
                 self._executor.submit(self._step)
         except RuntimeError as error:  # The executor's word for shut down.
             self._drop_waiting()
             raise UnavailableError(CLOSED) from error
-        return [each.vector for each in waiting]
+        return asked.answer
 
     def close(self) -> None:
         """Waits for the passes that are running; what still waits fails with `UnavailableError`."""
@@ -65,32 +92,39 @@ class Inference:
         longest = 0
         with self._lock:
             while waiting and len(batch) < most:
-                longest = max(longest, len(waiting[0].sequence.ids))
+                asked, at = waiting[0]
+                longest = max(longest, len(asked.sequences[at].ids))
                 if batch and longest * (len(batch) + 1) > SLICE_TOKENS:
                     break
-                each = waiting.popleft()
-                if each.vector.set_running_or_notify_cancel():
-                    batch.append(each)
+                waiting.popleft()
+                if not asked.answer.done():
+                    batch.append((asked, at))
         return batch
 
     def _run(self, batch: list[_Waiting], *, purpose: Purpose) -> None:
         try:
-            vectors = self._encoder.encode([each.sequence for each in batch], purpose=purpose)
+            vectors = self._encoder.encode([asked.sequences[at] for asked, at in batch], purpose=purpose)
         except Exception as error:  # noqa: BLE001 - whatever the runtime raises, the callers hear one word for it
             failure = UnavailableError(f"The embedding model failed: {error}")
             failure.__cause__ = error
-            for each in batch:
-                each.vector.set_exception(failure)
+            for asked in {asked for asked, _ in batch}:
+                asked.end(failure)
             return
-        for each, vector in zip(batch, vectors, strict=True):
-            own = vector.copy()  # A cached row must not keep its whole batch alive.
-            own.flags.writeable = False  # Callers share it.
-            each.vector.set_result(own)
+        row = 0
+        for asked, group in groupby(batch, key=lambda each: each[0]):
+            places = [at for _, at in group]
+            asked.vectors[places] = vectors[row : row + len(places)]
+            row += len(places)
+            with self._lock:
+                asked.missing -= len(places)
+                complete = asked.missing == 0
+            if complete:
+                asked.end(asked.vectors)
 
     def _drop_waiting(self) -> None:
         with self._lock:
-            for waiting in (self._queries, self._passages):
-                while waiting:
-                    each = waiting.popleft()
-                    if each.vector.set_running_or_notify_cancel():
-                        each.vector.set_exception(UnavailableError(CLOSED))
+            dropped = {asked for waiting in (self._queries, self._passages) for asked, _ in waiting}
+            self._queries.clear()
+            self._passages.clear()
+        for asked in dropped:
+            asked.end(UnavailableError(CLOSED))

@@ -1,5 +1,6 @@
 """Any sentence-transformers model through sentence-transformers itself."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,8 @@ from sentence_transformers import SentenceTransformer
 from service.embeddings.base import Matrix
 from service.embeddings.encoder import Precision, Purpose, Sequenced, encodable
 from service.embeddings.precision import torch_dtype
+
+WORD = re.compile(r"\S+")
 
 
 class ReferenceEncoder:
@@ -23,6 +26,13 @@ class ReferenceEncoder:
 
     def count_tokens(self, text: str) -> int:
         return len(self._ids([encodable(text)], cut=False)[0])
+
+    def token_starts(self, text: str) -> Sequence[int]:
+        tokenizer = self._model.tokenizer
+        if not tokenizer.is_fast:  # The few without offsets: as many tokens as the words between them have.
+            return [word.start() for word in WORD.finditer(text) for _ in tokenizer.tokenize(encodable(word[0]))]
+        encoded = tokenizer(encodable(text), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return [start for start, _ in encoded["offset_mapping"]]
 
     def tokenize(self, texts: Sequence[str]) -> list[Sequenced]:
         cleaned = [encodable(text) for text in texts]

@@ -46,24 +46,26 @@ class SentenceTransformerEmbedder:
         return await asyncio.shield(computing)
 
     async def embed_passages(self, texts: Sequence[str]) -> Matrix:
-        """Read-only rows become one writable matrix; the longest texts are computed first, so that a slice is even."""
+        """The longest texts are computed first, so that a slice is even."""
         sequences = await self._tokenize(texts)
         order = sorted(range(len(texts)), key=lambda at: len(sequences[at].ids), reverse=True)
-        vectors = await self._embed([sequences[at] for at in order], purpose="passage")
         matrix = np.empty((len(texts), self.dimension), np.float32)
-        for at, vector in zip(order, vectors, strict=True):
-            matrix[at] = vector
+        matrix[order] = await self._embed([sequences[at] for at in order], purpose="passage")
         return matrix
 
     def count_tokens(self, text: str) -> int:
         return self._encoder.count_tokens(text)
+
+    def token_starts(self, text: str) -> Sequence[int]:
+        return self._encoder.token_starts(text)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._inference.close)
 
     async def _compute(self, query: str) -> Vector:
         try:
-            [vector] = await self._embed(await self._tokenize([query]), purpose="query")
+            vector: Vector = (await self._embed(await self._tokenize([query]), purpose="query"))[0]
+            vector.flags.writeable = False  # Callers share it.
             self._cache[query] = vector
             while len(self._cache) > self._queries_cached:
                 self._cache.popitem(last=False)
@@ -71,9 +73,8 @@ class SentenceTransformerEmbedder:
         finally:
             del self._in_flight[query]
 
-    async def _embed(self, sequences: Sequence[Sequenced], *, purpose: Purpose) -> list[Vector]:
-        futures = self._inference.submit(sequences, purpose=purpose)
-        return await asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
+    async def _embed(self, sequences: Sequence[Sequenced], *, purpose: Purpose) -> Matrix:
+        return await asyncio.wrap_future(self._inference.submit(sequences, purpose=purpose))
 
     async def _tokenize(self, texts: Sequence[str]) -> list[Sequenced]:
         if sum(map(len, texts)) <= SHORT:

@@ -1,8 +1,11 @@
 """Texts become chunks: whole where they fit, else full pieces that end where a paragraph or a sentence does."""
 
 import math
-from bisect import bisect_right
+import re
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from service.domain.texts import ChunkText, ExtractedText
 from service.ingest.sentences import Unit, units_of
@@ -15,26 +18,34 @@ _WORD_SLACK = 1.2  # Two chunks of 200 words serve better than three of 133.
 # chosen: lexical nDCG@10 +.002 and +.003, semantic -.007 and -.005, hybrid -.002 and +.001. Not yet checked on others.
 _LAST = 0.25
 _SPECIAL_TOKENS = 2  # Of a BERT-like embedder, in every count; a wordpiece takes at least one byte.
+_SPACE = re.compile(r"\s")
+_BLOCK = 50_000  # Characters tokenised at once: the tokenizer's own objects take some hundred bytes a token.
 _CRUMB_WORDS = 12  # A page with less (its number, a heading) joins its neighbour: alone it would be found for nothing.
 
 
+class Tokens(Protocol):
+    """What an embedder knows of a text before it computes anything."""
+
+    @property
+    def max_tokens(self) -> int: ...
+
+    def count_tokens(self, text: str) -> int: ...
+
+    def token_starts(self, text: str) -> Sequence[int]: ...
+
+
 def split_into_chunks(
-    extracted: ExtractedText,
-    *,
-    title: str | None,
-    count_tokens: Callable[[str], int],
-    max_tokens: int = 256,
-    words: int = 180,
+    extracted: ExtractedText, *, title: str | None, tokens: Tokens, words: int = 180
 ) -> list[ChunkText]:
-    """Split so that each chunk, with its fitted title in the line before, takes at most `max_tokens`, special tokens included.
+    """Split so that each chunk, with its fitted title in the line before, takes at most `tokens.max_tokens`, special ones included.
 
     Every character that is no white space lies in exactly one chunk. A text that fits stays whole; a longer one becomes
     the fewest pieces of about `words` words, full as far as its sentences allow. No chunk spans two pages, so that a
     citation names the page its words are on, except that a page of a few words joins its neighbour.
     """
-    prefix = fit_title(title, count_tokens=count_tokens, max_tokens=max_tokens)
+    prefix = fit_title(title, count_tokens=tokens.count_tokens, max_tokens=tokens.max_tokens)
     prefix = prefix + "\n" if prefix else ""
-    measure = _Measure(extracted.text, prefix, count_tokens, max_tokens, words)
+    measure = _Measure(extracted.text, prefix, tokens, words)
     starts = [page.char_start for page in extracted.pages]
     chunks: list[ChunkText] = []
     for start, end in _sections(extracted):
@@ -66,17 +77,24 @@ def fit_title(title: str | None, *, count_tokens: Callable[[str], int], max_toke
 
 
 class _Measure:
-    """How much of a chunk's room a range of the text takes."""
+    """How much of a chunk's room a range of the text takes. Its tokens are found once, their exact sum only where it matters."""
 
-    def __init__(self, text: str, prefix: str, count_tokens: Callable[[str], int], max_tokens: int, words: int) -> None:
+    def __init__(self, text: str, prefix: str, tokens: Tokens, words: int) -> None:
         self.text = text
         self._prefix = prefix
-        self._count = count_tokens
-        self._max_tokens = max_tokens
-        self._empty = count_tokens("")
-        self._prefix_tokens = count_tokens(prefix)
-        self._room = max(max_tokens - self._prefix_tokens, 1)
+        self._tokens = tokens
+        self._max_tokens = tokens.max_tokens
+        self._room = max(tokens.max_tokens - tokens.count_tokens(prefix), 1)
         self._words = words * _WORD_SLACK
+        self._starts = array("L")
+
+    def read(self, start: int, end: int) -> None:
+        """Find the tokens of a range, a block at a time; `weigh` is of ranges within the last one."""
+        self._starts = array("L")
+        while start < end:
+            cut = end if end - start <= _BLOCK else _block_end(self.text, start + _BLOCK)
+            self._starts.extend(start + at for at in self._tokens.token_starts(self.text[start:cut]))
+            start = cut
 
     def is_small(self, start: int, end: int) -> bool:
         """Whether the range is a chunk for sure, seen without counting tokens."""
@@ -89,9 +107,9 @@ class _Measure:
         by_characters = (end - start) / HARD_CHARACTERS
         if by_characters > 1:
             return end - start, by_characters  # Too long anyway: no need to count.
-        text = self.text[start:end]
-        tokens = max(self._count(text) - self._empty, 0)
-        return tokens, max(tokens / self._room, len(text.split()) / self._words, by_characters)
+        tokens = bisect_left(self._starts, end) - bisect_left(self._starts, start)
+        words = len(self.text[start:end].split())
+        return tokens, max(tokens / self._room, words / self._words, by_characters)
 
     def fits(self, units: Sequence[Unit]) -> bool:
         """Whether these neighbours can be one chunk. Tokens add up where texts are cut at white space, give or take one
@@ -104,7 +122,7 @@ class _Measure:
         doubt = 2 * len(units)
         if abs(spare) > doubt and not any(unit.is_in_word for unit in units):
             return spare > 0
-        return self._count(self._prefix + self.text[start:end]) <= self._max_tokens
+        return self._tokens.count_tokens(self._prefix + self.text[start:end]) <= self._max_tokens
 
 
 def _sections(extracted: ExtractedText) -> Iterator[tuple[int, int]]:
@@ -134,6 +152,7 @@ def _pieces(start: int, end: int, measure: _Measure) -> Iterator[tuple[int, int]
     if measure.is_small(start, end):
         yield start, end
         return
+    measure.read(start, end)
     units = list(units_of(start, end, text=measure.text, weigh=measure.weigh))
     if measure.fits(units):
         yield start, end
@@ -173,3 +192,9 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     piece = text[start:end]
     start += len(piece) - len(piece.lstrip())
     return start, max(start, start + len(piece.strip()))
+
+
+def _block_end(text: str, place: int) -> int:
+    """The next white space, or the place itself where a word goes on for long: a token more, and nothing worse."""
+    found = _SPACE.search(text, place, place + HARD_CHARACTERS)
+    return found.start() if found else place

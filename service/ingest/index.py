@@ -29,9 +29,19 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 PART_CHARACTERS = 400_000  # some 400 chunks embedded and written together
+STATISTICS_AT_MOST = 4.0  # seconds that a collection's statistics are behind, while more of it waits to be indexed
 WHOLE_CHARACTERS = 100_000  # A document with its own vector is one chunk; more terms than this a row cannot hold.
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One version with its job and its text, or the reason why it has none."""
+
+    job: Job
+    version: PendingVersion
+    text: ExtractedText | ExtractionError
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,9 @@ async def index_of_tenant(tenant_id: UUID | None, claimed: Sequence[Job], *, too
             await refuse(connection, [wanted[key] for key in foreign], profile=tools.profile)
             found = {key: version for key, version in found.items() if key not in foreign}
     for part in sized(list(found.values())):
-        prepared = await asyncio.gather(*(prepare(wanted[v.document_id, v.number], v, tools=tools) for v in part))
+        read = await asyncio.gather(*(read_version(wanted[v.document_id, v.number], v, tools=tools) for v in part))
+        # One thread for all of them: ten megabytes of text take seconds, and more threads only hinder the embedder's.
+        prepared = await asyncio.to_thread(chunk_all, read, tools.embedder)
         vectors = await embed(prepared, tools.embedder)
         await write(tenant_id, list(zip(prepared, vectors, strict=True)), tools=tools)
 
@@ -104,21 +116,17 @@ async def refuse(connection: "AsyncConnection", claimed: Sequence[Job], *, profi
     await jobs.fail(connection, claimed, error=reason, outage=True)
 
 
-async def prepare(job: Job, version: PendingVersion, *, tools: Tools) -> Indexable:
-    """The version's chunks. A file that cannot be read is a result, not an error: the document ends `failed`."""
+async def read_version(job: Job, version: PendingVersion, *, tools: Tools) -> Read:
+    """The version's text. A file that cannot be read is a result, not an error: the document ends `failed`."""
+    if version.blob_key is None:
+        return Read(job, version, ExtractedText(version.text or "", version.content_type))
     try:
-        if version.blob_key is None:
-            extracted = ExtractedText(version.text or "", version.content_type)
-        else:
-            extracted = await read_file(version, tools=tools)
-        # In a thread: ten megabytes of text take seconds.
-        chunks = await asyncio.to_thread(chunked, version, extracted, tools.embedder)
+        return Read(job, version, await read_file(version, tools=tools))
     except ExtractionError as failure:
-        return Indexable(job, version, failure=failure)
+        return Read(job, version, failure)
     except (BlobNotFoundError, BlobCorruptError) as error:
         log.warning("blob lost", document_id=str(version.document_id), blob_key=version.blob_key, error=str(error))
-        return Indexable(job, version, failure=ExtractionError("corrupt", "the stored file is damaged or missing"))
-    return Indexable(job, version, chunks)
+        return Read(job, version, ExtractionError("corrupt", "the stored file is damaged or missing"))
 
 
 async def read_file(version: PendingVersion, *, tools: Tools) -> ExtractedText:
@@ -128,19 +136,23 @@ async def read_file(version: PendingVersion, *, tools: Tools) -> ExtractedText:
         return await tools.extractor.extract(path, content_type=version.content_type, filename=version.filename)
 
 
-def chunked(version: PendingVersion, extracted: ExtractedText, embedder: Embedder) -> tuple[ChunkText, ...]:
+def chunk_all(read: Sequence[Read], embedder: Embedder) -> list[Indexable]:
+    return [chunked(each, embedder) for each in read]
+
+
+def chunked(read: Read, embedder: Embedder) -> Indexable:
+    version, text = read.version, read.text
+    if isinstance(text, ExtractionError):
+        return Indexable(read.job, version, failure=text)
     if version.vector is not None:
-        if len(extracted.text) > WHOLE_CHARACTERS:
-            raise ExtractionError(
-                "too_large", f"with a vector, the text is one chunk of up to {WHOLE_CHARACTERS} characters"
-            )
-        return (ChunkText(0, extracted.text, 0, len(extracted.text), None),)
-    chunks = split_into_chunks(
-        extracted, title=version.title, count_tokens=embedder.count_tokens, max_tokens=embedder.max_tokens
-    )
+        if len(text.text) > WHOLE_CHARACTERS:
+            reason = f"with a vector, the text is one chunk of up to {WHOLE_CHARACTERS} characters"
+            return Indexable(read.job, version, failure=ExtractionError("too_large", reason))
+        return Indexable(read.job, version, (ChunkText(0, text.text, 0, len(text.text), None),))
+    chunks = split_into_chunks(text, title=version.title, tokens=embedder)
     if not chunks and version.title:
-        return (ChunkText(0, "", 0, 0, None),)  # found by its title alone
-    return tuple(chunks)
+        chunks = [ChunkText(0, "", 0, 0, None)]  # found by its title alone
+    return Indexable(read.job, version, tuple(chunks))
 
 
 async def embed(prepared: Sequence[Indexable], embedder: Embedder) -> list[np.ndarray]:
@@ -209,20 +221,22 @@ async def commit(tenant_id: UUID | None, batch: list[tuple[Indexable, np.ndarray
                 delay_seconds=tools.blob_grace_seconds,
             )
         # In id order: each stays locked until the commit, and two batches must not wait for each other.
-        for collection_id, chunks in sorted({v.collection_id: v.collection_chunks for v in versions}.items()):
+        collections = dict(sorted({v.collection_id: v.collection_chunks for v in versions}.items()))
+        awaited = await jobs.awaited_collections(connection, collections.keys())
+        for collection_id, chunks in collections.items():
             await jobs.enqueue(
                 connection,
                 jobs.REFRESH_STATISTICS,
                 tenant_id=tenant_id,
                 collection_id=collection_id,
                 dedupe_key=jobs.statistics_key(collection_id),
-                delay_seconds=statistics_delay(chunks),
+                delay_seconds=STATISTICS_AT_MOST if collection_id in awaited else statistics_delay(chunks),
             )
 
 
 def statistics_delay(chunks: int) -> float:
-    """A recount costs some ten seconds a million chunks: soon for small collections, never later than four seconds."""
-    return min(0.5 + chunks / 20_000, 4.0)
+    """A recount costs some ten seconds a million chunks: soon for small collections, in good time for large ones."""
+    return min(0.2 + chunks / 20_000, STATISTICS_AT_MOST)
 
 
 def new_chunks(served: Sequence[tuple[Indexable, np.ndarray]]) -> list[NewChunk]:

@@ -14,17 +14,16 @@ import structlog
 from service.db import indexing, jobs
 from service.db.jobs import Job, ReturnedJob
 from service.db.primary import Primary, act_for
-from service.domain.errors import OverloadedError, ServiceError, UnavailableError
+from service.domain.errors import ServiceError, UnavailableError
 from service.ingest import upkeep
 from service.ingest.index import Tools, index_batch
+from service.ingest.watch import BUSY, OUTAGE_SECONDS, Watch, pause
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 FILES = 4  # in one claim; an extractor has two children, so two more are being fetched and embedded
 REAP_SECONDS = 5.0
-OUTAGE_SECONDS = 1.0  # between two looks at a database that does not answer
-BUSY = (UnavailableError, OverloadedError)
 
 Work = Callable[[Sequence[Job]], Awaitable[None]]
 
@@ -33,11 +32,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Kinds of jobs, the most in one claim, and how many polls an idle lane lets pass: looking costs the embedder's time."""
+    """Kinds of jobs, and the most in one claim."""
 
     kinds: Sequence[str]
     most: int
-    idle_polls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +47,12 @@ class Schedule:
 
     def lanes(self, *, owner: bool) -> list[Lane]:
         lanes = [
-            Lane((jobs.INDEX_TEXT,), self.batch, 1),
-            Lane((jobs.INDEX_TEXT,), self.batch, 5),  # of use only while the first one is at work
-            Lane((jobs.INDEX_FILE,), FILES, 1),
-            Lane(jobs.MAINTENANCE_KINDS, 1, 3),
+            Lane((jobs.INDEX_TEXT,), self.batch),
+            Lane((jobs.INDEX_TEXT,), self.batch),
+            Lane((jobs.INDEX_FILE,), FILES),
+            Lane(jobs.MAINTENANCE_KINDS, 1),
         ]
-        return [*lanes, Lane(jobs.OWNER_KINDS, 1, 10)] if owner else lanes
+        return [*lanes, Lane(jobs.OWNER_KINDS, 1)] if owner else lanes
 
 
 async def run_worker(tools: Tools, *, schedule: Schedule, stop: asyncio.Event, direct_url: str | None = None) -> None:
@@ -67,9 +65,14 @@ async def run_worker(tools: Tools, *, schedule: Schedule, stop: asyncio.Event, d
         await run_jobs(claimed, tools=tools, direct_url=direct_url)
 
     async with asyncio.TaskGroup() as group:
-        working = [group.create_task(reap(tools.primary, schedule=schedule, stop=stop))]
-        for lane in schedule.lanes(owner=direct_url is not None):
-            worked = work_lane(lane, work, primary=tools.primary, schedule=schedule, stop=stop)
+        lanes = schedule.lanes(owner=direct_url is not None)
+        watch = Watch(tools.primary, kinds={kind for lane in lanes for kind in lane.kinds})
+        working = [
+            group.create_task(reap(tools.primary, schedule=schedule, stop=stop)),
+            group.create_task(watch.run(poll_seconds=schedule.poll_seconds, stop=stop)),
+        ]
+        for lane in lanes:
+            worked = work_lane(lane, work, primary=tools.primary, schedule=schedule, watch=watch, stop=stop)
             working.append(group.create_task(worked))
         await stop.wait()
         _, late = await asyncio.wait(working, timeout=schedule.patience_seconds)
@@ -77,7 +80,9 @@ async def run_worker(tools: Tools, *, schedule: Schedule, stop: asyncio.Event, d
             task.cancel()
 
 
-async def work_lane(lane: Lane, work: Work, *, primary: Primary, schedule: Schedule, stop: asyncio.Event) -> None:
+async def work_lane(
+    lane: Lane, work: Work, *, primary: Primary, schedule: Schedule, watch: Watch, stop: asyncio.Event
+) -> None:
     while not stop.is_set():
         try:
             async with primary.begin() as connection:
@@ -86,19 +91,14 @@ async def work_lane(lane: Lane, work: Work, *, primary: Primary, schedule: Sched
                 )
             if claimed:
                 await under_lease(claimed, work, primary=primary, lease_seconds=schedule.lease_seconds)
-                continue
+            else:
+                await watch.until_due(lane.kinds)
         except BUSY as error:
             log.warning("worker waits", kinds=lane.kinds, reason=str(error))
             await pause(stop, OUTAGE_SECONDS)
         except Exception:
             log.exception("worker lane stumbled", kinds=lane.kinds)
             await pause(stop, OUTAGE_SECONDS)
-        await pause(stop, schedule.poll_seconds * lane.idle_polls)
-
-
-async def pause(stop: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
 
 
 async def under_lease(claimed: Sequence[Job], work: Work, *, primary: Primary, lease_seconds: float) -> None:

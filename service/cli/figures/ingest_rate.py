@@ -90,10 +90,5 @@ async def check_chunks(client: ServiceClient, name: str, *, expected: int) -> No
 def passages_of(document: Json, embedder: Embedder) -> list[str]:
     """What the worker embeds for a document: its title before each of its chunks."""
     title = document.get("title")
-    chunks = split_into_chunks(
-        ExtractedText(document["text"], "text/plain"),
-        title=title,
-        count_tokens=embedder.count_tokens,
-        max_tokens=embedder.max_tokens,
-    )
+    chunks = split_into_chunks(ExtractedText(document["text"], "text/plain"), title=title, tokens=embedder)
     return passages_to_embed(title, chunks, embedder)
