@@ -1,20 +1,23 @@
-"""Around every request: its id, HEAD by way of GET, the log line, and the answer to what nobody expected."""
+"""Around every request: its id, HEAD by way of GET, the log line, its time, and the answer to what nobody expected."""
 
 import re
 import time
 
 import structlog
+from prometheus_client import Histogram
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem_response, trouble_of
 from service.domain.ids import new_id
-from service.telemetry import request_scope
+from service.telemetry.logs import request_scope
 
 HEAD_ONLY = "service.head_only"  # In the scope: a route may spare itself what HEAD does not show.
 SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")  # Goes into logs and headers as it is.
-QUIET = {"/livez", "/readyz"}
+QUIET = {"/livez", "/readyz", "/metrics"}  # Asked all the time: not logged, not traced.
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+CLIENT_LEFT = 499  # nginx' word for it: nothing was answered, because nobody was there any more
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +25,9 @@ log = structlog.get_logger(__name__)
 class RequestEnvelope:
     """Pure ASGI: a middleware that waits for the whole response would break streaming and cancellation."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, requests: Histogram) -> None:
         self._app = app
+        self._requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,9 +51,14 @@ class RequestEnvelope:
                 response = problem_response(Request(scope), trouble_of(error))
                 await response(scope, receive, answer.send)
             finally:
-                if scope["path"] not in QUIET:
-                    took = round((time.perf_counter() - started) * 1000, 1)
-                    log.info("request", method=method, path=scope["path"], status=int(answer.status or 0), took_ms=took)
+                self._end(inner, answer.status or CLIENT_LEFT, method=method, seconds=time.perf_counter() - started)
+
+    def _end(self, scope: Scope, status: int, *, method: str, seconds: float) -> None:
+        route = route_of(scope)
+        self._requests.labels(method if method in METHODS else "other", route, str(int(status))).observe(seconds)
+        if scope["path"] not in QUIET:
+            took_ms = round(seconds * 1000, 1)
+            log.info("request", method=method, route=route, path=scope["path"], status=int(status), took_ms=took_ms)
 
 
 class Answer:
@@ -70,6 +79,11 @@ class Answer:
         elif message["type"] == "http.response.body" and self.is_head:
             message = {**message, "body": b""}
         await self._send(message)
+
+
+def route_of(scope: Scope) -> str:
+    """The route's template, such as `/v1/collections/{name}`: what clients name would make a series each."""
+    return getattr(scope.get("route"), "path", "unmatched")
 
 
 def request_id_of(scope: Scope) -> str:

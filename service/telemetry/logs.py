@@ -11,6 +11,8 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import Processor
 
+from service.telemetry.traces import trace_id, traceparent
+
 UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 
 
@@ -52,7 +54,21 @@ def to_json(event: object, **_: object) -> str:
 
 
 @contextmanager
-def request_scope(request_id: str) -> Iterator[None]:
-    """Everything logged inside carries this request id."""
-    with structlog.contextvars.bound_contextvars(request_id=request_id):
+def log_scope(**words: str | int | None) -> Iterator[None]:
+    """Everything logged inside carries these words, those that are None left out."""
+    with structlog.contextvars.bound_contextvars(**{name: word for name, word in words.items() if word is not None}):
         yield
+
+
+@contextmanager
+def request_scope(request_id: str) -> Iterator[None]:
+    """Everything logged inside carries this request id and, where there is one, its trace."""
+    with log_scope(request_id=request_id, trace_id=trace_id()):
+        yield
+
+
+def origin() -> dict[str, str]:
+    """What a job keeps of the request that made it, so that its log lines and its span lead back there."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    kept = {"request_id": request_id, "traceparent": traceparent()}
+    return {name: word for name, word in kept.items() if word is not None}

@@ -1,0 +1,78 @@
+"""What a piece of work is given to be seen by: metrics and spans together, so that each place names a stage once."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from opentelemetry.trace import Link, Tracer
+
+from service.telemetry.metrics import Metrics
+from service.telemetry.traces import NO_TRACING, in_span
+
+SearchStage = Literal["embedding", "statement"]
+SearchRoute = Literal["exact", "hnsw", "phrase", "lexical"]
+IndexStage = Literal["read", "chunk", "embed", "write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Made once per process by whoever opens it; by default seen by nobody."""
+
+    metrics: Metrics = field(default_factory=Metrics)
+    tracer: Tracer = NO_TRACING.tracer
+
+    def search_clock(self) -> "SearchClock":
+        return SearchClock(self)
+
+    def searched(self, route: SearchRoute, warnings: Iterable[str]) -> None:
+        self.metrics.search_routes.labels(route).inc()
+        for code in warnings:
+            self.metrics.search_warnings.labels(code).inc()
+
+    @contextmanager
+    def index_stage(self, stage: IndexStage) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            with in_span(self.tracer, stage):
+                yield
+        finally:
+            self.metrics.index_stages.labels(stage).inc(time.perf_counter() - started)
+
+    @contextmanager
+    def job_attempt(self, kind: str, *, count: int, links: tuple[Link, ...] = ()) -> Iterator[None]:
+        """One attempt at jobs that were claimed together."""
+        started, outcome = time.perf_counter(), "failed"
+        try:
+            with in_span(self.tracer, "job", links=links, attributes={"job.kind": kind, "job.count": count}):
+                yield
+            outcome = "done"
+        finally:
+            self.metrics.job_attempts.labels(kind, outcome).observe(time.perf_counter() - started)
+
+
+class SearchClock:
+    """Times the stages of one search; what is left over in the end is `rest`."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._started = time.perf_counter()
+        self._spent = 0.0
+
+    @contextmanager
+    def stage(self, stage: SearchStage) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            with in_span(self._telemetry.tracer, stage):
+                yield
+        finally:
+            took = time.perf_counter() - started
+            self._spent += took
+            self._telemetry.metrics.search_stages.labels(stage).observe(took)
+
+    def end(self) -> float:
+        """The seconds since the beginning."""
+        took = time.perf_counter() - self._started
+        self._telemetry.metrics.search_stages.labels("rest").observe(max(took - self._spent, 0.0))
+        return took
