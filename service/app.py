@@ -1,43 +1,67 @@
 """The application: routers, problem handlers, lifespan. No logic."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
-from service.api import batch, collections, content, document, documents, health, search
+from service.api import batch, collections, content, document, documents, health, metrics, search
 from service.api.auth import KeyCache
 from service.api.health import Readiness
-from service.api.middleware import RequestEnvelope
+from service.api.metrics import QueueWatch
+from service.api.middleware import QUIET, RequestEnvelope
+from service.api.openapi.document import DescribedApp
 from service.api.problems import add_problem_handlers
 from service.api.search import open_desk
 from service.resources import open_resources
 from service.settings import Settings
+from service.telemetry.metrics import Metrics, QueueMetrics
+from service.telemetry.telemetry import Telemetry
+from service.telemetry.traces import open_tracing
 
 SEARCH_LIMIT = 16 * 1024 * 1024  # A thousand values of a filter at their longest; the other routes count by themselves.
 
 
 def create_app(settings: Settings) -> FastAPI:
+    """Raises ExporterMissingError where traces are asked for and cannot be sent."""
+    tracing = open_tracing(settings.collector, service="hybrid-search-api")
+    telemetry = Telemetry(Metrics(), tracing.tracer)
+    queue = QueueMetrics(telemetry.metrics.registry)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_resources(settings) as resources:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
+            resources = await stack.enter_async_context(open_resources(settings, telemetry=telemetry))
             app.state.resources = resources
+            app.state.queue_watch = QueueWatch(resources.primary, queue)
             app.state.keys = KeyCache(resources.primary)
             app.state.readiness = Readiness(resources)
             app.state.search_desk = open_desk(resources)
             yield
 
-    app = FastAPI(
+    app = DescribedApp(
         title="Hybrid search service",
         version="1",
         summary="Relational, lexical and semantic search over documents, in one Postgres.",
         lifespan=lifespan,
         redirect_slashes=False,  # A path with a slash too many is another path: `a/` is an external_id.
         redoc_url=None,
+        # The framework makes the request's span; the rest of its telemetry would say again what logs and metrics say.
+        telemetry={
+            "tracing": tracing.is_on,
+            "tracer_provider": tracing.provider,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": lambda scope: scope["path"] in QUIET,
+        },
     )
-    app.add_middleware(RequestEnvelope)
+    app.add_middleware(RequestEnvelope, requests=telemetry.metrics.http_requests)
     add_problem_handlers(app)
-    for room in (collections, batch, documents, document, content, health):
+    for room in (collections, batch, documents, document, content, health, metrics):
         app.include_router(room.router)
     app.include_router(search.router, max_body_size=SEARCH_LIMIT)
     return app

@@ -9,12 +9,14 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from service.api import openapi
 from service.api.answers import Json, to_json
 from service.api.auth import TenantId
 from service.api.bodies import counted, media_type, parse_json
 from service.api.deps import EVERY_ROUTE, Tools
 from service.api.documents import require_collection
+from service.api.openapi import examples, told
+from service.api.openapi.operations import answers, named
+from service.api.paths import CollectionName
 from service.api.problems import trouble_of
 from service.api.uploads import text_submission
 from service.domain.conditions import UNCONDITIONAL
@@ -44,13 +46,17 @@ Reply = Accepted | Exception
 @router.post(
     "/documents:batch",
     response_class=Response,
-    responses={
-        **openapi.answers({}, 404, 413, 415),
-        200: {"description": "`{line, status, id?, problem?}` for each line, in order", "content": {NDJSON: {}}},
+    operation_id="add_documents",
+    responses=answers({200: told.BATCH}, 404, 413, 415),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "A `TextDocument` on each line.",
+            "content": {NDJSON: {"schema": {"type": "string"}, "examples": named({"two": examples.BATCH})}},
+        }
     },
-    openapi_extra={"requestBody": {"required": True, "content": {NDJSON: {"schema": {"type": "string"}}}}},
 )
-async def post_batch(name: str, request: Request, tenant_id: TenantId, tools: Tools) -> Response:
+async def post_batch(name: CollectionName, request: Request, tenant_id: TenantId, tools: Tools) -> Response:
     """Add or replace up to 1,000 documents. A line's status is what the line alone would have had; 2xx means durable."""
     if media_type(request) != NDJSON:
         raise UnsupportedMediaTypeError(f"this route takes {NDJSON}")

@@ -59,9 +59,3 @@ async def read_json(
     if (declared := media_type(request)) is not None and declared not in types:
         raise UnsupportedMediaTypeError(f"this route takes {' or '.join(types)}")
     return model.model_validate(parse_json(await read_bytes(request, limit)))
-
-
-def json_request(model: type[BaseModel], *types: str) -> dict[str, Any]:
-    """The OpenAPI entry of a body that a route reads by itself."""
-    schema = {"schema": model.model_json_schema()}
-    return {"requestBody": {"required": True, "content": dict.fromkeys(types or ("application/json",), schema)}}

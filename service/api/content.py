@@ -7,11 +7,13 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from service.api import openapi
 from service.api.auth import TenantId
 from service.api.deps import EVERY_ROUTE, Tools
 from service.api.document import read_document_id
 from service.api.middleware import HEAD_ONLY
+from service.api.openapi import told
+from service.api.openapi.operations import answers
+from service.api.paths import DocumentId
 from service.db.documents import StoredBody, find_body
 from service.ingest.submit import TEXT_TYPE
 
@@ -36,14 +38,11 @@ def inert(body: StoredBody, fallback_name: str) -> dict[str, str]:
 @router.get(
     "/{id}/content",
     response_class=Response,
-    responses={
-        **openapi.answers({}, 404),
-        200: {"description": "The text of a JSON document, or a file with `stream=true`"},
-        302: {"description": "A link to the file, good for five minutes"},
-    },
+    operation_id="get_content",
+    responses=answers({200: told.CONTENT, 302: told.LINK}, 404),
 )
 async def get_content(
-    id: str,  # noqa: A002  the path's word
+    id: DocumentId,  # noqa: A002  the path's word
     request: Request,
     *,
     tenant_id: TenantId,

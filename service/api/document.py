@@ -6,14 +6,15 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.api import openapi
 from service.api.answers import document_response, json_response, show_chunk
 from service.api.auth import TenantId
-from service.api.bodies import json_request
 from service.api.collections import MERGE_PATCH
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, fingerprint, make_cursor, read_ordinal
 from service.api.deps import EVERY_ROUTE, Tools
 from service.api.documents import deleted, patched
+from service.api.openapi import examples, told
+from service.api.openapi.operations import answers, json_body, with_headers
+from service.api.paths import DocumentId
 from service.api.schemas import DocumentPatch
 from service.db.documents import find_document, list_chunks
 from service.domain.errors import NotFoundError
@@ -31,8 +32,8 @@ def read_document_id(text: str) -> UUID:
     return UUID(text)
 
 
-@router.get("/{id}", responses=openapi.answers({200: openapi.Document}, 404))
-async def get(id: str, tenant_id: TenantId, tools: Tools) -> Response:  # noqa: A002  the path's word
+@router.get("/{id}", operation_id="get_document", responses=answers({200: told.DOCUMENT}, 404))
+async def get(id: DocumentId, tenant_id: TenantId, tools: Tools) -> Response:  # noqa: A002  the path's word
     """One document: the newest version's fields and status."""
     async with tools.primary.begin(tenant_id) as connection:
         return document_response(await find_document(connection, tenant_id, read_document_id(id)))
@@ -40,30 +41,44 @@ async def get(id: str, tenant_id: TenantId, tools: Tools) -> Response:  # noqa: 
 
 @router.patch(
     "/{id}",
-    responses=openapi.answers({200: openapi.Document}, 404, 412, 415, 428),
-    openapi_extra=json_request(DocumentPatch, *MERGE_PATCH),
+    operation_id="patch_document",
+    responses=answers({200: told.DOCUMENT}, 400, 404, 412, 413, 415, 428),
+    openapi_extra=with_headers(
+        "If-Match-required", body=json_body(DocumentPatch, *MERGE_PATCH, examples=examples.DOCUMENT_PATCH)
+    ),
 )
-async def patch(id: str, request: Request, tenant_id: TenantId, tools: Tools) -> Response:  # noqa: A002
+async def patch(id: DocumentId, request: Request, tenant_id: TenantId, tools: Tools) -> Response:  # noqa: A002
     """Change fields by RFC 7396: null empties, absent stays. If-Match is required."""
     return await patched(read_document_id(id), request, tenant_id, tools)
 
 
-@router.delete("/{id}", status_code=204, responses=openapi.answers({}, 404, 412, 428))
-async def delete(id: str, request: Request, tenant_id: TenantId, tools: Tools) -> Response:  # noqa: A002
+@router.delete(
+    "/{id}",
+    status_code=204,
+    operation_id="delete_document",
+    responses=answers({204: told.GONE}, 404, 412, 428),
+    openapi_extra=with_headers("If-Match-required"),
+)
+async def delete(id: DocumentId, request: Request, tenant_id: TenantId, tools: Tools) -> Response:  # noqa: A002
     """Delete a document: found nowhere from then on. If-Match is required."""
     return await deleted(read_document_id(id), request, tenant_id, tools)
 
 
-@router.post("/{id}:retry", status_code=202, responses=openapi.answers({202: openapi.Document}, 404, 409))
-async def retry(id: str, tenant_id: TenantId, tools: Tools) -> Response:  # noqa: A002
+@router.post(
+    "/{id}:retry",
+    status_code=202,
+    operation_id="retry_document",
+    responses=answers({202: told.ACCEPTED}, 404, 409),
+)
+async def retry(id: DocumentId, tenant_id: TenantId, tools: Tools) -> Response:  # noqa: A002
     """Index a failed version once more."""
     document = await retry_document(read_document_id(id), tenant_id=tenant_id, primary=tools.primary)
     return document_response(document, 202, with_location=True)
 
 
-@router.get("/{id}/chunks", responses=openapi.answers({200: openapi.Chunks}, 404))
+@router.get("/{id}/chunks", operation_id="list_chunks", responses=answers({200: told.CHUNKS}, 400, 404))
 async def get_chunks(
-    id: str,  # noqa: A002
+    id: DocumentId,  # noqa: A002
     tenant_id: TenantId,
     tools: Tools,
     limit: Limit = DEFAULT_LIMIT,

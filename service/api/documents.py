@@ -8,15 +8,17 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
-from service.api import openapi
 from service.api.answers import document_response, json_response, show_document
 from service.api.auth import TenantId
-from service.api.bodies import json_request, read_json
+from service.api.bodies import read_json
 from service.api.collections import MERGE_PATCH
 from service.api.conditions import read_condition
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, fingerprint, make_cursor, read_id
 from service.api.deps import EVERY_ROUTE, Tools
-from service.api.schemas import DocumentPatch, ExternalId
+from service.api.openapi import examples, told
+from service.api.openapi.operations import answers, document_body, json_body, with_headers
+from service.api.paths import CollectionName, DocumentKey
+from service.api.schemas import DocumentPatch, ExternalId, FileDocument, TextDocument
 from service.api.uploads import FileQuery, check_path, file_query, new_file_query, read_submission
 from service.db.collections import find_collection
 from service.db.documents import find_document, list_documents
@@ -41,11 +43,12 @@ external_ids = TypeAdapter[str](ExternalId)
 @router.post(
     "",
     status_code=202,
-    responses=openapi.answers({201: openapi.Document, 202: openapi.Document}, 404, 409, 413),
-    openapi_extra=openapi.DOCUMENT_BODY,
+    operation_id="add_document",
+    responses=answers({201: told.CREATED, 202: told.ACCEPTED}, 400, 404, 409, 413, 415),
+    openapi_extra=document_body(TextDocument, FileDocument, examples.NEW_DOCUMENT),
 )
 async def post(
-    name: str, request: Request, *, tenant_id: TenantId, tools: Tools, query: NewRaw, wait: Wait = None
+    name: CollectionName, request: Request, *, tenant_id: TenantId, tools: Tools, query: NewRaw, wait: Wait = None
 ) -> Response:
     """Add a document: JSON, a raw file, or a form with one. 202, or 201 once it is finished in the time of `wait`."""
     await require_collection(name, tenant_id, tools)
@@ -59,12 +62,15 @@ async def post(
 @router.put(
     "/{external_id:path}",
     status_code=202,
-    responses=openapi.answers({200: openapi.Document, 201: openapi.Document, 202: openapi.Document}, 404, 412, 413),
-    openapi_extra=openapi.DOCUMENT_BODY,
+    operation_id="put_document",
+    responses=answers({200: told.REPLACED, 201: told.CREATED, 202: told.ACCEPTED}, 400, 404, 412, 413, 415),
+    openapi_extra=with_headers(
+        "If-Match", "If-None-Match", body=document_body(TextDocument, FileDocument, examples.DOCUMENT_BODY)
+    ),
 )
 async def put(
-    name: str,
-    external_id: str,
+    name: CollectionName,
+    external_id: DocumentKey,
     request: Request,
     *,
     tenant_id: TenantId,
@@ -82,9 +88,9 @@ async def put(
     return document_response(document, status_of(accepted, document, wait), with_location=True)
 
 
-@router.get("", responses=openapi.answers({200: openapi.Documents}, 404))
+@router.get("", operation_id="list_documents", responses=answers({200: told.DOCUMENTS}, 400, 404))
 async def get_all(
-    name: str,
+    name: CollectionName,
     *,
     tenant_id: TenantId,
     tools: Tools,
@@ -103,8 +109,10 @@ async def get_all(
     return json_response({"documents": [show_document(each) for each in page], "next_cursor": more})
 
 
-@router.get("/{external_id:path}", responses=openapi.answers({200: openapi.Document}, 404))
-async def get(name: str, external_id: str, request: Request, tenant_id: TenantId, tools: Tools) -> Response:
+@router.get("/{external_id:path}", operation_id="get_document_by_key", responses=answers({200: told.DOCUMENT}, 404))
+async def get(
+    name: CollectionName, external_id: DocumentKey, request: Request, tenant_id: TenantId, tools: Tools
+) -> Response:
     """One document by its external_id."""
     document_id = await resolve(name, external_id, request, tenant_id, tools)
     async with tools.primary.begin(tenant_id) as connection:
@@ -113,17 +121,30 @@ async def get(name: str, external_id: str, request: Request, tenant_id: TenantId
 
 @router.patch(
     "/{external_id:path}",
-    responses=openapi.answers({200: openapi.Document}, 404, 412, 415, 428),
-    openapi_extra=json_request(DocumentPatch, *MERGE_PATCH),
+    operation_id="patch_document_by_key",
+    responses=answers({200: told.DOCUMENT}, 400, 404, 412, 413, 415, 428),
+    openapi_extra=with_headers(
+        "If-Match-required", body=json_body(DocumentPatch, *MERGE_PATCH, examples=examples.DOCUMENT_PATCH)
+    ),
 )
-async def patch(name: str, external_id: str, request: Request, tenant_id: TenantId, tools: Tools) -> Response:
+async def patch(
+    name: CollectionName, external_id: DocumentKey, request: Request, tenant_id: TenantId, tools: Tools
+) -> Response:
     """Change fields by RFC 7396: null empties, absent stays. If-Match is required."""
     document_id = await resolve(name, external_id, request, tenant_id, tools)
     return await patched(document_id, request, tenant_id, tools)
 
 
-@router.delete("/{external_id:path}", status_code=204, responses=openapi.answers({}, 404, 412, 428))
-async def delete(name: str, external_id: str, request: Request, tenant_id: TenantId, tools: Tools) -> Response:
+@router.delete(
+    "/{external_id:path}",
+    status_code=204,
+    operation_id="delete_document_by_key",
+    responses=answers({204: told.GONE}, 404, 412, 428),
+    openapi_extra=with_headers("If-Match-required"),
+)
+async def delete(
+    name: CollectionName, external_id: DocumentKey, request: Request, tenant_id: TenantId, tools: Tools
+) -> Response:
     """Delete a document: found nowhere from then on. If-Match is required."""
     document_id = await resolve(name, external_id, request, tenant_id, tools)
     return await deleted(document_id, request, tenant_id, tools)

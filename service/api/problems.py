@@ -143,11 +143,13 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
 
 
 def allowed_methods(request: Request) -> list[str]:
-    """Of every route with this path: the framework names those of the first only."""
-    methods: set[str] = set()
-    for route in iter_route_contexts(request.app.routes):
-        if route.path_regex.match(request.url.path):
-            methods |= route.methods or set()
+    """Of every route with this path: the framework names those of the first only.
+
+    `/v1/documents/x:retry` is also a document's path with an odd id; the longer template is what was meant.
+    """
+    fitting = [route for route in iter_route_contexts(request.app.routes) if route.path_regex.match(request.url.path)]
+    meant = max((route.path or "" for route in fitting), key=len, default="")
+    methods: set[str] = set().union(*(route.methods or () for route in fitting if route.path == meant))
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 

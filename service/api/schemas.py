@@ -3,11 +3,20 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
-from service.domain.attributes import check_storable
+from service.api.languages import LANGUAGES
+from service.domain.attributes import MAX_NAME, check_storable
 from service.domain.documents import Fields
 from service.domain.errors import InvalidError
 from service.domain.filter_values import read_time
@@ -71,14 +80,39 @@ def read_moment(value: object) -> datetime | None:
     return moment
 
 
-Line = Annotated[str, StringConstraints(max_length=MAX_LINE), AfterValidator(storable)]
-Tag = Annotated[str, StringConstraints(max_length=MAX_TAG), AfterValidator(storable)]
-Moment = Annotated[datetime, BeforeValidator(read_moment, json_schema_input_type=datetime)]
-Attributes = Annotated[dict[str, Any], AfterValidator(check_attributes)]
-Name = Annotated[str, AfterValidator(storable), AfterValidator(without_controls)]
+# What a validator checks, and what a JSON schema can say of it.
+WITHOUT_NUL = Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})
+WITHOUT_CONTROLS = Field(json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"})
+NAME_PART = r"[^.\u0000-\u001f\u007f-\u009f]+"
+NOT_ALL_ZERO = Field(json_schema_extra={"contains": {"not": {"const": 0}}})
+
+AttributeType = Literal["integer", "number", "string", "boolean", "timestamp", "string[]"]
+
+Line = Annotated[str, StringConstraints(max_length=MAX_LINE), AfterValidator(storable), WITHOUT_NUL]
+Tag = Annotated[str, StringConstraints(max_length=MAX_TAG), AfterValidator(storable), WITHOUT_NUL]
+Language = Annotated[Line, WithJsonSchema({"type": "string", "enum": [*LANGUAGES]})]
+MOMENT = {"type": "string", "format": "date-time", "pattern": r"([Zz]|[+-](0[0-9]|1[0-5]):[0-5][0-9])$"}
+Moment = Annotated[datetime, BeforeValidator(read_moment), WithJsonSchema(MOMENT)]
+Attributes = Annotated[dict[str, Any], AfterValidator(check_attributes), WithJsonSchema({"x-component": "Attributes"})]
+Declarations = Annotated[
+    dict[Line, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": rf"^{NAME_PART}(\.{NAME_PART}){{0,9}}$", "maxLength": MAX_NAME},
+            "additionalProperties": {"enum": [*get_args(AttributeType), None]},
+        }
+    ),
+]
+Name = Annotated[str, AfterValidator(storable), AfterValidator(without_controls), WITHOUT_CONTROLS]
 ExternalId = Annotated[Name, StringConstraints(min_length=1, max_length=EXTERNAL_ID_LENGTH)]
 FileName = Annotated[Name, StringConstraints(min_length=1, max_length=1_024)]
-Number = Annotated[float, Field(strict=True)]
+Coordinate = Annotated[float, Field(strict=True, json_schema_extra={"minimum": -LARGEST_HALF, "maximum": LARGEST_HALF})]
+
+
+def said(field: str) -> dict[str, Any]:
+    """The JSON schema of an object in which this field is a string that is not empty."""
+    return {"properties": {field: {"type": "string", "minLength": 1}}}
 
 
 class Strict(BaseModel):
@@ -86,12 +120,12 @@ class Strict(BaseModel):
 
 
 class NewCollection(Strict):
-    name: str = Field(pattern=rf"^{COLLECTION_NAME.pattern}\z")
-    language: Line | None = Field(default=None, description="A Postgres text-search configuration; `english`.")
+    name: str = Field(pattern=f"^{COLLECTION_NAME.pattern}$")  # pydantic's `$` is the very end, as in JavaScript
+    language: Language | None = Field(default=None, description="A Postgres text-search configuration; `english`.")
 
 
 class CollectionPatch(Strict):
-    attributes: dict[Line, Any] | None = Field(
+    attributes: Declarations | None = Field(
         default=None, description="Name (a dotted path) to type; a null withdraws the declaration."
     )
 
@@ -103,7 +137,7 @@ class DocumentFields(Strict):
     source: Line | None = None
     tags: Annotated[list[Tag], Field(max_length=MAX_TAGS)] | None = None
     published_at: Moment | None = None
-    language: Line | None = None
+    language: Language | None = None
     attributes: Attributes | None = None
 
     def to_fields(self) -> Fields:
@@ -126,8 +160,14 @@ class FileDocument(DocumentFields):
 class TextDocument(FileDocument):
     """A document as JSON."""
 
-    text: Annotated[str, AfterValidator(storable)]
-    vector: Annotated[list[Number], AfterValidator(check_vector)] | None = None
+    model_config = ConfigDict(json_schema_extra={"anyOf": [said("text"), {**said("title"), "required": ["title"]}]})
+
+    text: Annotated[str, AfterValidator(storable), WITHOUT_NUL] = Field(
+        description="Up to 10 MB of UTF-8; empty only beside a title."
+    )
+    vector: Annotated[list[Coordinate], AfterValidator(check_vector), NOT_ALL_ZERO] | None = Field(
+        default=None, description="Of the active embedding profile's dimension: one chunk with this embedding."
+    )
 
 
 class DocumentPatch(DocumentFields):

@@ -1,6 +1,5 @@
 """POST /v1/collections/{name}/search."""
 
-import time
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
@@ -10,14 +9,18 @@ from starlette.responses import Response
 
 from service.api.answers import json_response
 from service.api.auth import TenantId
-from service.api.bodies import json_request, read_json
+from service.api.bodies import read_json
 from service.api.deps import EVERY_ROUTE
+from service.api.openapi import examples, told
+from service.api.openapi.operations import answers, json_body
+from service.api.paths import CollectionName
 from service.api.search_schemas import SearchRequest, SearchResponse
 from service.domain.errors import InvalidError, NotFoundError
 from service.domain.hits import Hits
 from service.resources import Resources
 from service.search.catalog import Catalog
 from service.search.search import CollectionChangedError, Searching, search
+from service.telemetry.telemetry import SearchClock
 
 router = APIRouter(prefix="/v1/collections", tags=["search"], dependencies=EVERY_ROUTE)
 
@@ -39,11 +42,12 @@ def open_desk(resources: Resources) -> SearchDesk:
         profile=resources.profile,
         exact_chunks=settings.exact_chunks,
         lexical_budget=settings.lexical_budget,
+        telemetry=resources.telemetry,
     )
     return SearchDesk(Catalog(resources.primary), tools)
 
 
-def get_desk(request: Request) -> SearchDesk:
+async def get_desk(request: Request) -> SearchDesk:
     desk: SearchDesk = request.app.state.search_desk
     return desk
 
@@ -51,21 +55,27 @@ def get_desk(request: Request) -> SearchDesk:
 Desk = Annotated[SearchDesk, Depends(get_desk)]
 
 
-@router.post("/{name}/search", response_model=SearchResponse, openapi_extra=json_request(SearchRequest))
-async def search_collection(name: str, request: Request, tenant_id: TenantId, desk: Desk) -> Response:
+@router.post(
+    "/{name}/search",
+    operation_id="search",
+    responses=answers({200: told.HITS}, 400, 404, 413, 415),
+    openapi_extra=json_body(SearchRequest, examples=examples.SEARCH),
+)
+async def search_collection(name: CollectionName, request: Request, tenant_id: TenantId, desk: Desk) -> Response:
     """Hybrid, lexical or semantic search with relational filters. Words are OR; see the contract for the rest."""
-    started = time.perf_counter()
+    clock = desk.tools.telemetry.search_clock()
     body = await read_json(request, SearchRequest)
     try:
-        hits = await find(name, body, tenant_id, desk)
+        hits = await find(name, body, tenant_id, desk, clock)
     except (NotFoundError, InvalidError, CollectionChangedError):
         # Deleted, made anew or declared anew since its name was looked up: a second look decides.
         if not desk.catalog.forget(tenant_id, name):
             raise
-        hits = await find(name, body, tenant_id, desk)
-    return json_response(SearchResponse.spelled(hits, took_ms=(time.perf_counter() - started) * 1000))
+        hits = await find(name, body, tenant_id, desk, clock)
+    return json_response(SearchResponse.spelled(hits, took_ms=clock.end() * 1000))
 
 
-async def find(name: str, body: SearchRequest, tenant_id: UUID, desk: SearchDesk) -> Hits:
+async def find(name: str, body: SearchRequest, tenant_id: UUID, desk: SearchDesk, clock: SearchClock) -> Hits:
     collection = await desk.catalog.find(tenant_id, name)
-    return await search(body.to_query(collection, dimension=desk.tools.profile.dimension), collection, tools=desk.tools)
+    query = body.to_query(collection, dimension=desk.tools.profile.dimension)
+    return await search(query, collection, tools=desk.tools, clock=clock)

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 
+from service.api.schemas import NOT_ALL_ZERO, WITHOUT_NUL
 from service.domain.documents import Collection
 from service.domain.errors import InvalidError
 from service.domain.filters import parse_filter
@@ -16,10 +17,26 @@ from service.domain.queries import WINDOW, Fusion, Limits, Mode, Query
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # Neither has a place in a Postgres text.
 
 
+def nullable(schema: dict[str, Any]) -> None:
+    """What `drop_nulls` lets through, said in the JSON schema."""
+    for name, field in schema["properties"].items():
+        if {"type": "null"} not in field.get("anyOf", ()):
+            words = {word: field.pop(word) for word in ("title", "description", "default") if word in field}
+            schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **words}
+
+
+def whole(value: object) -> object:
+    """JSON has one kind of number: 10.0 is the integer 10."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(whole)
+
+
 class Body(BaseModel):
     """Absent and null mean the same, except where null says something of its own."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=nullable)
     telling_nulls: ClassVar[frozenset[str]] = frozenset()
     later: ClassVar[frozenset[str]] = frozenset()  # Fields of the contract that are not built yet.
 
@@ -42,27 +59,51 @@ class FusionBody(Body):
     alpha: float = Field(default=0.6, ge=0, le=1, description="`linear`: 0 is lexical alone, 1 semantic alone.")
     weights: WeightsBody = Field(default_factory=WeightsBody, description="Of the legs in `rrf`.")
     k: float = Field(default=60, gt=0, le=1e6, description="`rrf`: sum(weight / (k + rank)), rank from 1.")
-    window: int = Field(default=WINDOW, ge=1, le=1000, description="Chunks from each leg; pages end where it ends.")
+    window: Annotated[int, Field(ge=1, le=1000), WHOLE] = Field(
+        default=WINDOW, description="Chunks from each leg; pages end where it ends."
+    )
 
 
 class ParamsBody(Body):
-    ef_search: int | None = Field(default=None, ge=1, le=1000, description="HNSW's candidate list.")
+    ef_search: Annotated[int, Field(ge=1, le=1000), WHOLE] | None = Field(
+        default=None, description="HNSW's candidate list."
+    )
     exact: bool = Field(default=False, description="Scan every chunk that passes the filter.")
-    budget: int | None = Field(default=None, ge=1, le=100_000_000, description="Postings that select candidates.")
-    timeout_ms: int | None = Field(default=None, ge=1, le=60_000)
+    budget: Annotated[int, Field(ge=1, le=100_000_000), WHOLE] | None = Field(
+        default=None, description="Postings that select candidates."
+    )
+    timeout_ms: Annotated[int, Field(ge=1, le=60_000), WHOLE] | None = Field(
+        default=None, description="The search's own deadline; a 503 when it passes."
+    )
+
+
+def asking(schema: dict[str, Any]) -> None:
+    """A question is needed, unless a vector is what is looked for."""
+    nullable(schema)
+    question = {"required": ["query"], "properties": {"query": {"type": "string", "pattern": r"\S"}}}
+    vector = {
+        "required": ["mode", "vector"],
+        "properties": {"mode": {"const": "semantic"}, "vector": {"type": "array"}},
+    }
+    schema["anyOf"] = [question, vector]
 
 
 class SearchRequest(Body):
+    model_config = ConfigDict(json_schema_extra=asking)
     telling_nulls: ClassVar[frozenset[str]] = frozenset({"group_by"})
     later: ClassVar[frozenset[str]] = frozenset({"cursor", "score_threshold", "facets", "highlight", "include"})
 
-    query: str = Field(default="", max_length=10_000, description='OR of its words; "…" must occur, -word must not.')
+    query: Annotated[str, WITHOUT_NUL] = Field(
+        default="", max_length=10_000, description='OR of its words; "…" must occur, -word must not.'
+    )
     mode: Mode = "hybrid"
-    limit: int = Field(default=10, ge=1, le=100)
-    filter: dict[str, JsonValue] | None = None
+    limit: Annotated[int, Field(ge=1, le=100), WHOLE] = Field(default=10)
+    filter: Annotated[dict[str, JsonValue], WithJsonSchema({"x-component": "Filter"})] | None = None
     group_by: Literal["document"] | None = "document"
-    chunks_per_document: int = Field(default=3, ge=1, le=10)
-    vector: Annotated[list[float], Field(min_length=1, max_length=16_000)] | None = None
+    chunks_per_document: Annotated[int, Field(ge=1, le=10), WHOLE] = Field(default=3)
+    vector: Annotated[list[float], Field(min_length=1, max_length=16_000), NOT_ALL_ZERO] | None = Field(
+        default=None, description="Instead of the embedding of `query`; of the active profile's dimension."
+    )
     fusion: FusionBody = Field(default_factory=FusionBody)
     params: ParamsBody = Field(default_factory=ParamsBody)
 

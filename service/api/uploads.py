@@ -1,6 +1,6 @@
 """A request body becomes a submission: JSON, a raw file, or a multipart form with one."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -47,7 +47,7 @@ class FileQuery:
         return FileDocument.model_validate(fields), filename
 
 
-def file_query(
+async def file_query(
     *,
     filename: str | None = None,
     title: str | None = None,
@@ -61,7 +61,9 @@ def file_query(
     return FileQuery({name: value for name, value in locals().items() if value is not None})
 
 
-def new_file_query(fields: Annotated[FileQuery, Depends(file_query)], external_id: str | None = None) -> FileQuery:
+async def new_file_query(
+    fields: Annotated[FileQuery, Depends(file_query)], external_id: str | None = None
+) -> FileQuery:
     """The same for POST, whose path does not name the document."""
     return fields if external_id is None else FileQuery({**fields.given, "external_id": external_id})
 
@@ -133,7 +135,7 @@ async def read_form(request: Request) -> FormData:
     """Raises MalformedError and TooLargeError."""
     stream = counted(request, FILE_LIMIT + FORM_OVERHEAD)
     try:
-        parser = MultiPartParser(
+        parser = WholeForm(
             request.headers,
             stream,
             max_files=len(PARTS),
@@ -146,6 +148,25 @@ async def read_form(request: Request) -> FormData:
         if "maximum size" in error.message:
             raise TooLargeError(f"the part `document` has at most {SMALL_LIMIT} bytes") from error
         raise MalformedError(f"this is not a form with one file: {error.message}") from error
+
+
+class WholeForm(MultiPartParser):
+    """Insists on the form's last boundary, without which the framework gives what it has."""
+
+    is_whole = False
+
+    def on_end(self) -> None:
+        self.is_whole = True
+
+    async def parse(self) -> FormData:
+        self.stream = self.to_its_end(self.stream)
+        return await super().parse()
+
+    async def to_its_end(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for part in stream:
+            yield part
+        if not self.is_whole:
+            raise MultiPartException("its last boundary is missing")
 
 
 async def document_part(form: FormData) -> bytes:

@@ -1,4 +1,7 @@
-"""What must and what must not be said: quoted phrases and `-word`, filters on the chunks of both legs."""
+"""What must and what must not be said: quoted phrases, `-word` and `-"a phrase"`, filters on the chunks of both legs."""
+
+from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -6,9 +9,11 @@ from sqlalchemy import (
     Boolean,
     ColumnClause,
     ColumnElement,
+    FromClause,
     Integer,
     Text,
     bindparam,
+    case,
     cast,
     func,
     literal_column,
@@ -41,14 +46,34 @@ def term_ids(scope: CTE, words: ColumnElement[str], name: str) -> ColumnElement[
 
 
 def unsaid(scope: CTE) -> ColumnElement[bool]:
-    """That no excluded word is among a `search_terms` row's; one of several lexemes (`-self-made`) is where all of them are."""
+    """That no excluded word or phrase is in a `search_terms` row's chunk. One of several lexemes (`-self-made`) is looked for
+    in the text as well, where all its lexemes are.
+    """
     words = func.unnest(bindparam("excluded", type_=ARRAY(Text))).table_valued("word", name="words").render_derived()
-    ids = (
-        select(term_ids(scope, words.c.word, "x").label("terms")).select_from(scope.join(words, true())).subquery("ids")
-    )
-    excluded = materialized(select(ids.c.terms).where(func.cardinality(ids.c.terms) > 0), "excluded")
-    said = t.c.terms.op("@>", return_type=Boolean())(excluded.c.terms)
-    return not_(select(literal_column("1")).select_from(excluded).where(said).exists())
+    meant = func.phraseto_tsquery(cast(scope.c.language, REGCONFIG), words.c.word)
+    query = case((func.numnode(meant) > literal_column("1"), meant))
+    columns = select(term_ids(scope, words.c.word, "x").label("terms"), query.label("query"), scope.c.language)
+    ids = columns.select_from(scope.join(words, true())).subquery("ids")
+    excluded = materialized(ids.select().where(func.cardinality(ids.c.terms) > 0), "excluded")
+    x = excluded.c
+    has_words = t.c.terms.op("@>", return_type=Boolean())(x.terms)
+    said = or_(x.query.is_(None), occurs(x.query, language=x.language, chunk_id=t.c.chunk_id, outer=(t, excluded)))
+    return not_(select(literal_column("1")).select_from(excluded).where(has_words, said).exists())
+
+
+def occurs(
+    query: ColumnElement[Any],
+    *,
+    language: ColumnElement[str],
+    chunk_id: ColumnElement[Any],
+    outer: Sequence[FromClause],
+) -> ColumnElement[bool]:
+    """Whether the chunk says it in its title or text. A scalar subquery: where there is nothing to look for, no text is read."""
+    own = cast(func.coalesce(d.c.language, language), REGCONFIG)
+    title = func.to_tsvector(own, func.coalesce(d.c.title, ""))
+    words = title.op("||", return_type=TSVECTOR())(GAP).op("||")(func.to_tsvector(own, k.c.text))
+    said = select(words.op("@@", return_type=Boolean())(query)).select_from(k.join(d, d.c.id == k.c.document_id))
+    return said.where(k.c.id == chunk_id).correlate(*outer).scalar_subquery()
 
 
 def likely_chunks(
@@ -75,17 +100,7 @@ def phrased_chunks(scope: CTE, likely: CTE) -> CTE:
     asked = materialized(
         select(queries).select_from(scope.join(given, true())).where(func.numnode(meant) > 1), "phrases"
     )
-    language = cast(func.coalesce(d.c.language, scope.c.language), REGCONFIG)
-    title = func.to_tsvector(language, func.coalesce(d.c.title, ""))
-    words = title.op("||", return_type=TSVECTOR())(GAP).op("||")(func.to_tsvector(language, k.c.text))
-    # A scalar subquery: where there is nothing to look for, no text is read.
-    said = (
-        select(words.op("@@", return_type=Boolean())(asked.c.query))
-        .select_from(k.join(d, d.c.id == k.c.document_id))
-        .where(k.c.id == likely.c.chunk_id)
-        .correlate(likely, scope, asked)
-        .scalar_subquery()
-    )
+    said = occurs(asked.c.query, language=scope.c.language, chunk_id=likely.c.chunk_id, outer=(likely, scope, asked))
     rows = likely.join(scope, true()).join(asked, true())
     return materialized(
         select(likely.c.chunk_id).select_from(rows).where(or_(asked.c.query.is_(None), said)), "phrased"

@@ -80,14 +80,15 @@ def read_out(
 
 
 def shown_chunks(page: CTE) -> ColumnElement[object]:
-    """A hit's chunks as one JSON array, best first."""
+    """A hit's chunks as one JSON array, best first. The chunk of a document without text shows its title."""
     u = (
         func.unnest(page.c.chunk_ids, page.c.scores)
         .table_valued("id", "score", with_ordinality="place")
         .render_derived(name="u")
     )
+    text = func.coalesce(func.nullif(k.c.text, "", type_=Text), d.c.title, "")
     chunk = func.json_build_object(
-        *("chunk_id", k.c.id, "ordinal", k.c.ordinal, "text", k.c.text, "score", u.c.score),
+        *("chunk_id", k.c.id, "ordinal", k.c.ordinal, "text", text, "score", u.c.score),
         *("char_start", k.c.char_start, "char_end", k.c.char_end, "page", k.c.page),
     )
     chunks = select(func.json_agg(aggregate_order_by(chunk, u.c.place))).select_from(u.join(k, k.c.id == u.c.id))

@@ -81,12 +81,12 @@ def declaring(declared: Mapping[str, str], changes: Mapping[str, object]) -> dic
     after = dict(declared)
     for name, type_ in changes.items():
         at = f"attributes.{name}"
+        if not is_path(name):
+            raise InvalidError(f"a name has 1 to {MAX_NAME} characters, and names between its dots", field=at)
         if type_ is None:
             after.pop(name, None)
         elif not isinstance(type_, str) or type_ not in type_names:
             raise InvalidError(f"a type is one of {', '.join(type_names)}", field=at)
-        elif not is_path(name):
-            raise InvalidError(f"a name has 1 to {MAX_NAME} characters, and names between its dots", field=at)
         else:
             after[name] = type_
     if len(after) > MAX_DECLARED:

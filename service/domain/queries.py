@@ -12,13 +12,14 @@ WIDENING = (
     8  # A leg alone widens its window so many times over, until it has found as many documents as were asked for.
 )
 
-# A quoted phrase, or a minus after white space directly before a letter. A minus inside a phrase is a part of it.
-MARKED = re.compile(r'"(?P<phrase>[^"]*)"|(?<!\S)-(?P<excluded>[^\W\d_][^\s"]*)')
+# A quoted phrase, with a minus after white space before it or without, or such a minus directly before a letter.
+# A minus inside a phrase is a part of it.
+MARKED = re.compile(r'(?<!\S)-(?:"(?P<barred>[^"]*)"|(?P<excluded>[^\W\d_][^\s"]*))|"(?P<phrase>[^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The question taken apart: `text` is what is looked for (OR), phrases must occur, excluded words must not."""
+    """The question taken apart: `text` is what is looked for (OR), phrases must occur, excluded words and phrases must not."""
 
     text: str
     phrases: tuple[str, ...] = ()
@@ -28,9 +29,9 @@ class Words:
     def parse(cls, question: str) -> "Words":
         found = list(MARKED.finditer(question))
         phrases = (match["phrase"].strip() for match in found if match["phrase"])
-        excluded = (match["excluded"] for match in found if match["excluded"])
+        excluded = ((match["excluded"] or match["barred"] or "").strip() for match in found)
         text = MARKED.sub(lambda match: f" {match['phrase'] or ''} ", question).replace('"', " ")
-        return cls(" ".join(text.split()), tuple(filter(None, phrases)), tuple(excluded))
+        return cls(" ".join(text.split()), tuple(filter(None, phrases)), tuple(filter(None, excluded)))
 
 
 @dataclass(frozen=True, slots=True)
