@@ -2,14 +2,14 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 from alembic import context
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import SchemaItem
 
-from service.db.owner import OWNER, sqlalchemy_url
+from service.db.addresses import with_tls
+from service.db.owner import OWNER, open_direct
 from service.db.tables import metadata
 
 # Made at run time by owner jobs, one per profile and per declared attribute: no migration knows them.
@@ -41,11 +41,17 @@ def migrate(connection: Connection) -> None:
         context.run_migrations()
 
 
+def url_of_environment() -> str | None:
+    """For the command `alembic`; `service migrate` hands its address on."""
+    url, tls, ca_file = (os.environ.get(name) for name in ("DATABASE_DIRECT_URL", "DATABASE_TLS", "DATABASE_CA_FILE"))
+    return url and with_tls(url, tls or None, Path(ca_file) if ca_file else None)  # type: ignore[arg-type]  # a KeyError says so
+
+
 async def migrate_online() -> None:
-    url = context.config.attributes.get("url") or os.environ.get("DATABASE_DIRECT_URL")
+    url = context.config.attributes.get("url") or url_of_environment()
     if not url:
         raise SystemExit("DATABASE_DIRECT_URL is not set: migrations run as the migrator, without a pooler")
-    engine = create_async_engine(sqlalchemy_url(url), poolclass=NullPool)
+    engine = open_direct(url)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(migrate)

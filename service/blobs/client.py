@@ -31,6 +31,7 @@ class BlobStoreSettings:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     region: str = "auto"
+    prefix: str = ""
     public_endpoint_url: str | None = None
     threads: int = 16
     connect_timeout_s: float = 2.0

@@ -21,6 +21,7 @@ from service.domain.ids import new_id
 
 BINARY = "application/octet-stream"
 LONGEST_TYPE = 255  # Two names of 127 characters at most, says RFC 6838.
+KEY_PARTS = 4
 DELETE_BATCH = 1000  # The most keys that one DeleteObjects takes.
 
 T = TypeVar("T")
@@ -35,15 +36,28 @@ class StoredBlob:
     modified_at: datetime
 
 
-def make_blob_key(tenant_id: UUID, document_id: UUID, version: int) -> str:
+def make_blob_key(tenant_id: UUID, document_id: UUID, version: int, *, prefix: str = "") -> str:
     """Make a key that no other attempt has or will have, so that a sweeper never races a re-upload."""
-    return f"{tenant_id}/{document_id}/{version}/{new_id()}"
+    return f"{prefix}{tenant_id}/{document_id}/{version}/{new_id()}"
+
+
+def tenant_of_blob_key(key: str, *, prefix: str = "") -> UUID | None:
+    """Whose object it is; None when `make_blob_key` did not make this key, or made it under another prefix."""
+    parts = key.removeprefix(prefix).split("/") if key.startswith(prefix) else []
+    if len(parts) != KEY_PARTS or not parts[2].isdecimal():
+        return None
+    try:
+        tenant_id, _, _ = (UUID(parts[place]) for place in (0, 1, 3))
+    except ValueError:
+        return None
+    return tenant_id
 
 
 class Blobs:
     """The objects of one bucket. Every method raises UnavailableError when the store does not answer in time."""
 
     def __init__(self, settings: BlobStoreSettings) -> None:
+        self.prefix = settings.prefix
         session = Session()
         hasty = replace(settings, attempts=1, read_timeout_s=settings.connect_timeout_s)
         public = replace(settings, endpoint_url=settings.public_endpoint_url or settings.endpoint_url)
@@ -84,7 +98,7 @@ class Blobs:
         # A store that forgets or ignores one of the two, what was put and what is asked for here, has the other.
         overrides = {"ResponseContentDisposition": attachment(filename)}
         if content_type:
-            overrides["ResponseContentType"] = content_type
+            overrides["ResponseContentType"] = content_type if _is_header(content_type) else BINARY
         return self._signer.sign_download(key, overrides, expires_s)
 
     async def delete(self, keys: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlencode, urlsplit, urlunsplit
 
 import certifi
 from psqlpy import SslMode
@@ -32,19 +32,51 @@ class Address:
     @classmethod
     def parse(cls, url: str, *, tls: Tls, ca_file: Path | None) -> "Address":
         """Raises BadAddressError for anything but postgresql://user[:password]@host[:port]/database."""
-        parts = urlsplit(url)
-        database = parts.path.removeprefix("/")
-        if parts.scheme not in {"postgres", "postgresql"} or not parts.hostname or not parts.username or not database:
-            raise BadAddressError("a database URL reads postgresql://user:password@host:port/database")
+        parts = parts_of(url)
         return cls(
-            unquote(parts.username),
+            unquote(parts.username or ""),
             unquote(parts.password or ""),
-            parts.hostname,
+            parts.hostname or "",
             parts.port or 5432,
-            unquote(database),
+            unquote(parts.path.removeprefix("/")),
             tls,
             str(ca_file or certifi.where()),
         )
+
+    @classmethod
+    def direct(cls, url: str) -> "Address":
+        """The owner's and the administrator's address, which carries its TLS itself, as `with_tls` writes it.
+
+        Without a word about it the server must prove who it is, unless it is this machine. Raises BadAddressError.
+        """
+        parts = parts_of(url)
+        query = parse_qs(parts.query)
+        words: dict[str, Tls] = {"disable": "off", "require": "encrypt"}
+        default: Tls = "off" if parts.hostname in LOOPBACK and "sslmode" not in query else "verify"
+        ca_file = query.get("sslrootcert", [""])[0]
+        return cls.parse(
+            url, tls=words.get(query.get("sslmode", [""])[0], default), ca_file=Path(ca_file) if ca_file else None
+        )
+
+
+def parts_of(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname and parts.username and parts.path.removeprefix("/") and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        named = None
+    if not named or parts.scheme not in {"postgres", "postgresql"}:
+        raise BadAddressError("a database URL reads postgresql://user:password@host:port/database")
+    return parts
+
+
+def with_tls(url: str, tls: Tls | None, ca_file: Path | None = None) -> str:
+    """The same direct address with what DATABASE_TLS says, whatever `sslmode` it had. Raises BadAddressError."""
+    parts = parts_of(url)
+    chosen: Tls = tls or ("off" if parts.hostname in LOOPBACK else "verify")
+    words = {"off": "disable", "encrypt": "require", "verify": "verify-full"}
+    query = {"sslmode": words[chosen]} | ({"sslrootcert": str(ca_file)} if ca_file else {})
+    return urlunsplit(parts._replace(query=urlencode(query)))
 
 
 def psqlpy_tls(address: Address) -> dict[str, Any]:

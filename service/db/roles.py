@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import asyncpg
 from sqlalchemy import text
 
-from service.db.addresses import BadAddressError
+from service.db.addresses import Address, asyncpg_tls
 from service.db.owner import OWNER, WrongRoleError
-from service.db.primary import LOGIN_REFUSED, NO_ANSWER, REFUSED, Primary
+from service.db.primary import LOGIN_REFUSED, NO_ANSWER, REFUSED, Primary, no_answer
 from service.domain.errors import UnavailableError
 
 MIGRATOR, APPLICATION, SEARCHER = "hybrid_migrator", "hybrid_application", "hybrid_searcher"
@@ -62,6 +62,8 @@ def role_statements(database: str, passwords: Sequence[tuple[str, str]]) -> list
         f"grant {OWNER} to {MIGRATOR}",
         f"grant {OWNER} to current_user",
         f"alter database {identifier(database)} owner to {OWNER}",
+        # Everybody may make temporary tables by default, the reader too, and fill the disk with them.
+        f"revoke temporary on database {identifier(database)} from public",
         f"grant create, usage on schema public to {OWNER}",
         f"grant usage on schema public to {APPLICATION}, {SEARCHER}",
     ]
@@ -88,9 +90,9 @@ async def create_roles(admin_url: str, passwords: Passwords) -> None:
     """
     connection = await connected(admin_url)
     try:
-        # `hnsw.*` can be set on a role only where the extension is loaded.
+        # `hnsw.*` can be set on a role only where the library is loaded, which LOAD does for superusers alone, its use for all.
         await connection.execute("create extension if not exists vector")
-        await connection.execute("load 'vector'")
+        await connection.execute("select '[1]'::vector")
         database = await connection.fetchval("select current_database()")
         pairs = [
             (MIGRATOR, passwords.migrator),
@@ -106,14 +108,20 @@ async def create_roles(admin_url: str, passwords: Passwords) -> None:
 
 
 async def connected(url: str) -> "asyncpg.Connection[asyncpg.Record]":
+    address = Address.direct(url)
     try:
-        return await asyncpg.connect(url)
-    except ValueError as error:
-        raise BadAddressError("a database URL reads postgresql://user:password@host:port/database") from error
+        return await asyncpg.connect(
+            user=address.user,
+            password=address.password,
+            host=address.host,
+            port=address.port,
+            database=address.database,
+            ssl=asyncpg_tls(address),
+        )
     except asyncpg.PostgresError as error:
         raise UnavailableError(LOGIN_REFUSED if (error.sqlstate or "").startswith(REFUSED) else NO_ANSWER) from error
     except OSError as error:
-        raise UnavailableError(NO_ANSWER) from error
+        raise UnavailableError(no_answer(error)) from error
 
 
 CHECK_ROLE = text(

@@ -1,10 +1,10 @@
-"""What maintenance jobs do in SQL: empty a deleted collection, index a declared attribute."""
+"""What maintenance jobs do in SQL: empty a deleted collection, index a declared attribute, analyse what has changed."""
 
 import hashlib
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.owner import as_owner
@@ -12,6 +12,8 @@ from service.db.roles import literal
 from service.db.tables import chunk_terms, chunks, collections, document_versions, documents, embeddings, jobs
 
 EMPTIED = 500  # documents in one transaction of a collection's removal
+# Since a table was last analysed, of its rows and at least: loading a million rows from nothing analyses it some forty times.
+CHANGED_SHARE, CHANGED_LEAST = 0.2, 1000
 
 
 async def remove_some_documents(connection: AsyncConnection, collection_id: UUID) -> tuple[int, list[str]]:
@@ -36,9 +38,32 @@ async def remove_documents(connection: AsyncConnection, ids: Sequence[UUID]) -> 
     return [key for key in keys if key is not None]
 
 
+UNNAMED = text(
+    """
+    select key from unnest(cast(:keys as text[])) key
+    where exists (select from tenants)
+      and not exists (select from document_versions where blob_key = key)
+      and key not in (select jsonb_array_elements_text(payload -> 'keys') from jobs where kind = 'delete_blobs')
+    """
+)
+
+
+async def unnamed_keys(connection: AsyncConnection, keys: Sequence[str]) -> list[str]:
+    """Those of a tenant's keys that no version names and no job will delete in its time; none for an unknown tenant.
+
+    One statement: a deletion moves keys from versions to a job in one commit, and this sees them before it or after.
+    """
+    return list((await connection.execute(UNNAMED, {"keys": list(keys)})).scalars())
+
+
 async def remove_collection_row(connection: AsyncConnection, collection_id: UUID) -> None:
     c = collections.c
     await connection.execute(delete(collections).where(c.id == collection_id, c.deleted_at.is_not(None)))
+
+
+async def analyze_changed(connection: AsyncConnection) -> list[str]:
+    """Analyses the tables of searches that have changed much since they last were; returns which."""
+    return list((await connection.execute(select(func.analyze_changed(CHANGED_SHARE, CHANGED_LEAST)))).scalar_one())
 
 
 def attribute_index_name(key: str) -> str:

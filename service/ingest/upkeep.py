@@ -3,13 +3,18 @@
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
+import structlog
+
 from service.db import jobs, terms
 from service.db import upkeep as rows
 from service.db.jobs import Job
-from service.ingest.index import Tools
+from service.domain.errors import OverloadedError, UnavailableError
+from service.ingest.tools import Tools
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+log = structlog.get_logger()
 
 
 async def run(job: Job, *, tools: Tools, direct_url: str | None) -> None:
@@ -19,7 +24,9 @@ async def run(job: Job, *, tools: Tools, direct_url: str | None) -> None:
         case jobs.REWRITE_WEIGHTS:
             await rewrite_weights(job, tools=tools)
         case jobs.DELETE_BLOBS:
-            await tools.blobs.delete(cast("list[str]", job.payload["keys"]))
+            keys = cast("list[str]", job.payload["keys"])
+            # A branch's rows name its parent's objects too, and those are the parent's to delete.
+            await tools.blobs.delete([key for key in keys if key.startswith(tools.blobs.prefix)])
             await finish(job, tools=tools)
         case jobs.DELETE_COLLECTION:
             await delete_collection(job, tools=tools)
@@ -49,6 +56,15 @@ async def refresh_statistics(job: Job, *, tools: Tools) -> None:
         await terms.refresh_statistics(connection, collection_id)
         if await terms.is_behind(connection, collection_id):
             await enqueue_rewrite(connection, job)
+    # Apart, and the planner's loss only: the collection is settled whether this works or not.
+    try:
+        async with tools.primary.begin() as connection:
+            analyzed = await rows.analyze_changed(connection)
+    except (OverloadedError, UnavailableError) as error:
+        log.warning("tables not analyzed", reason=str(error))
+    else:
+        if analyzed:
+            log.info("tables analyzed", tables=analyzed)
 
 
 async def enqueue_rewrite(connection: "AsyncConnection", job: Job, *, delay_seconds: float = 0) -> None:

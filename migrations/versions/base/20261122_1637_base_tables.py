@@ -50,6 +50,32 @@ revoke execute on function tenant_of_key(bytea) from public;
 grant execute on function tenant_of_key(bytea) to hybrid_application;
 """
 
+# Who may write rows may not ANALYZE them, and owns nothing; MAINTAIN would also let it lock, cluster and rebuild. After a bulk
+# load the planner knows nothing of the new rows until autovacuum comes by, and of a partitioned table as a whole never.
+# Sorted, so that two workers do not wait for each other; what is locked is skipped, because somebody analyses it already.
+ANALYZE = """
+create function analyze_changed(share double precision, fewest int) returns text[]
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+  stale text[];
+  name text;
+begin
+  select array_agg(distinct coalesce(parent.relname, t.relname)::text order by coalesce(parent.relname, t.relname)::text)
+  into stale
+  from pg_stat_user_tables t
+  left join pg_inherits i on i.inhrelid = t.relid
+  left join pg_class parent on parent.oid = i.inhparent
+  where t.schemaname = 'public'
+    and coalesce(parent.relname, t.relname)
+        in ('collections', 'documents', 'chunks', 'chunk_terms', 'embeddings', 'lexeme_frequencies')
+    and t.n_mod_since_analyze > greatest(fewest, share * t.n_live_tup);
+  foreach name in array coalesce(stale, '{}') loop
+    execute format('analyze (skip_locked) %I', name);
+  end loop;
+  return coalesce(stale, '{}');
+end $$
+"""
+
 # Inline vectors scan four to seven times faster than TOASTed ones; sparsevec and int[] may outgrow a page, so MAIN.
 STORAGE = """
 alter table embeddings alter embedding set storage plain;
@@ -71,6 +97,8 @@ GRANTS = """
 grant select on tenants, embedding_profiles to hybrid_application;
 grant select, insert, update, delete on collections, documents, document_versions, chunks, chunk_terms, embeddings,
   lexeme_frequencies, jobs to hybrid_application;
+revoke execute on function analyze_changed(double precision, int) from public;
+grant execute on function analyze_changed(double precision, int) to hybrid_application;
 grant select on collections, lexeme_frequencies, search_documents, search_chunks, search_terms, search_embeddings
   to hybrid_searcher;
 """
@@ -360,6 +388,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_embeddings_document_id"), "embeddings", ["document_id"], unique=False)
     for script in (FUNCTIONS, STORAGE, VIEWS):
         execute_all(script)
+    op.execute(ANALYZE)
     for table, condition in POLICIES.items():
         op.execute(f"alter table {table} enable row level security")
         op.execute(f"create policy tenant on {table} using ({condition}) with check ({condition})")
@@ -408,5 +437,6 @@ def downgrade() -> None:
     op.drop_index("ix_jobs_claim", table_name="jobs", postgresql_where=sa.text("state = 'queued'"))
     op.drop_table("jobs")
     op.drop_table("embedding_profiles")
+    op.execute("drop function analyze_changed(double precision, int)")
     op.execute("drop function indexed_value(jsonb)")
     op.execute("drop function term_id(uuid, text)")

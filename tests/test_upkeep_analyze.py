@@ -1,0 +1,96 @@
+"""What a bulk load leaves the planner to know: the tables are analysed by the job that counts the words, at most seconds later."""
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+
+from service.db.owner import as_owner
+from service.db.upkeep import analyze_changed
+from service.resources import Resources
+from tests.api_calls import Api
+from tests.search_calls import Library, direct_url, library, working
+from tests.search_plans import explain
+from tests.test_search_plans import GRAPH, executed
+from tests.worker_calls import until
+
+DOCUMENTS = 20_000
+TABLES = ("documents", "chunks", "chunk_terms", "embeddings")
+ANALYZED = """
+select coalesce(p.relname, t.relname)::text as name, sum(t.n_live_tup)::int as rows, sum(t.n_mod_since_analyze)::int as changed,
+       sum(t.autoanalyze_count)::int as by_autovacuum
+from pg_stat_user_tables t left join pg_inherits i on i.inhrelid = t.relid left join pg_class p on p.oid = i.inhparent
+where coalesce(p.relname, t.relname) = any($1) and t.relid not in (select inhparent from pg_inherits) group by 1
+"""
+
+
+@pytest.fixture(scope="module")
+async def loaded(api: Api, resources: Resources) -> Library:
+    """A collection just loaded, as fast as the worker can; no table was looked at by autovacuum."""
+    async with as_owner(direct_url(resources)) as connection:
+        for table in ("documents", "chunks", "chunk_terms", f"embeddings_p_{resources.profile.id.hex}"):
+            await connection.execute(text(f"alter table {table} set (autovacuum_enabled = off)"))
+    loaded = await library(api, resources, [{"text": "first"}])
+    name = loaded.collection.name
+
+    async def settled() -> bool:
+        return bool((await api.status(name))["settled"])
+
+    async with working(resources):
+        for start in range(0, DOCUMENTS, 1000):
+            lines = [{"external_id": f"x{n}", "text": f"w{n % 700} v{n % 11} u{n}"} for n in range(start, start + 1000)]
+            assert {answer["status"] for answer in await api.batch(name, lines)} == {202}
+        await until(settled, 240)
+    return loaded
+
+
+async def test_a_freshly_loaded_collection_is_searched_by_its_graph(
+    loaded: Library, resources: Resources, admin: asyncpg.Connection
+) -> None:
+    rows = {row["name"]: row for row in await admin.fetch(ANALYZED, TABLES)}
+    assert set(rows) == set(TABLES)
+    for name, row in rows.items():
+        assert row["by_autovacuum"] == 0
+        assert row["changed"] <= DOCUMENTS * 0.3, name  # a fifth, and what the last connections had not reported yet
+    known = await admin.fetchval("select reltuples from pg_class where relname = 'embeddings'")
+    assert known > DOCUMENTS * 0.7  # of the table as a whole, which autovacuum never looks at
+    plan = await explain(loaded, resources, "w7", mode="semantic")
+    assert executed(plan, GRAPH), plan
+
+
+@pytest.mark.usefixtures("loaded")
+async def test_what_has_hardly_changed_is_left_alone(resources: Resources, admin: asyncpg.Connection) -> None:
+    """Less than a fifth."""
+    await admin.execute("analyze")
+    await admin.execute("select pg_stat_force_next_flush()")
+    async with resources.primary.begin() as connection:
+        assert await analyze_changed(connection) == []
+
+    await admin.execute("update documents set source = 'again' where ctid in (select ctid from documents limit 3000)")
+    await admin.execute("select pg_stat_force_next_flush()")
+    async with resources.primary.begin() as connection:
+        assert await analyze_changed(connection) == []
+
+
+@pytest.mark.usefixtures("loaded")
+async def test_what_is_being_analysed_by_another_is_skipped(resources: Resources, admin: asyncpg.Connection) -> None:
+    await admin.execute("update documents set source = 'once more'")
+    await admin.execute("select pg_stat_force_next_flush()")
+    other = admin.transaction()
+    await other.start()
+    await admin.execute("lock table documents in share update exclusive mode")
+    try:
+        async with resources.primary.begin() as connection:
+            assert await analyze_changed(connection) == ["documents"]
+    finally:
+        await other.rollback()
+
+    assert await admin.fetchval("select n_mod_since_analyze from pg_stat_user_tables where relname = 'documents'") > 0
+
+
+async def test_only_the_application_may_ask_for_it(resources: Resources) -> None:
+    connection = await asyncpg.connect(resources.settings.search_database_url.get_secret_value())
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute("select analyze_changed(0, 0)")
+    finally:
+        await connection.close()
