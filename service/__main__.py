@@ -1,5 +1,6 @@
 """The doors: `python -m service …`."""
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -16,7 +17,15 @@ DOORS = {
     "roles": "service.cli.migrate:roles",
     "keys": "service.cli.migrate:keys",
     "jobs": "service.cli.jobs:app",
+    "blobs": "service.cli.blobs:app",
+    "doctor": "service.cli.doctor:doctor",
+    "sample": "service.cli.sample.command:sample",
     "ingest": "service.cli.ingest:ingest",
+    "search": "service.cli.search:search",
+    "collections": "service.cli.overview:collections",
+    "status": "service.cli.overview:status",
+    "show": "service.cli.show:show",
+    "open": "service.cli.show:open_content",
     "eval": "service.cli.evaluate:evaluate",
     "bench": "service.cli.figures.commands:bench",
 }
@@ -32,7 +41,7 @@ class Doors(TyperGroup):
         module, _, attribute = DOORS[cmd_name].partition(":")
         door = getattr(import_module(module), attribute)
         if not isinstance(door, typer.Typer):
-            single = typer.Typer(add_completion=False)
+            single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
             single.command(cmd_name)(door)
             door = single
         command = typer.main.get_command(door)
@@ -40,7 +49,9 @@ class Doors(TyperGroup):
         return command
 
 
-app = typer.Typer(cls=Doors, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+INSTALLED = "hybrid-search"  # The script beside the interpreter: Debian has a `service` of its own.
+
+app = typer.Typer(cls=Doors, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
@@ -48,5 +59,11 @@ def service() -> None:
     """Hybrid search over documents: pgvector + R2."""
 
 
+def main() -> None:
+    """The installed command."""
+    app(prog_name=INSTALLED)
+
+
 if __name__ == "__main__":
-    app(prog_name="service")
+    # A shell completes what is typed as the first word, and that is `python` here.
+    app(prog_name=INSTALLED if any("-completion" in word for word in sys.argv[1:2]) else "service")

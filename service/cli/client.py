@@ -1,7 +1,5 @@
 """The service seen from outside: a thin client of the HTTP contract for the commands that speak to it."""
 
-import datetime as dt
-import email.utils
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,17 +14,15 @@ from tenacity import (
     RetryCallState,
     retry_if_exception_type,
     retry_if_not_exception_type,
-    wait_random_exponential,
 )
 
 from service.cli.address import Address
 from service.cli.failures import ChangedError, CommandError, NoAnswerError, ProblemError, problem_of
+from service.cli.retrying import BUSY, PATIENCE, BusyError, pause
 
 Json = dict[str, Any]
 
-BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 FIRST_PATIENCE = 2.0  # Seconds: a service that never answered is most likely not there.
-PATIENCE = 60.0  # Seconds: a service that answered before is restarting or busy.
 TIMEOUT = httpx.Timeout(120.0, connect=5.0, pool=None)  # Longer than the longest `?wait=`, 60 s.
 
 
@@ -36,6 +32,7 @@ class CollectionStatus:
     processing: int
     indexed: int
     failed: int
+    waiting_jobs: int
     dead_jobs: int
     settled: bool
 
@@ -47,6 +44,7 @@ class CollectionStatus:
             processing=documents["processing"],
             indexed=documents["indexed"],
             failed=documents["failed"],
+            waiting_jobs=answer["jobs"]["queued"] + answer["jobs"]["running"],
             dead_jobs=answer["jobs"]["dead"],
             settled=answer["settled"],
         )
@@ -63,9 +61,14 @@ class CollectionStatus:
 class ServiceClient:
     """Requests by name. Each may be sent twice without harm, so all are retried while the service is away or busy."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, *, patience: float = PATIENCE) -> None:
         self._http = http
+        self._patience = patience
         self._answered = False
+
+    async def list_collections(self) -> AsyncIterator[Json]:
+        async for collection in self._pages("/v1/collections", "collections"):
+            yield collection
 
     async def find_collection(self, name: str) -> Json | None:
         try:
@@ -83,11 +86,17 @@ class ServiceClient:
             if problem.code != "collection_exists":
                 raise
 
+    async def declare_attributes(self, name: str, attributes: Mapping[str, str]) -> None:
+        await self._json("PATCH", _collection(name), json={"attributes": attributes})
+
     async def delete_collection(self, name: str) -> None:
         await self.request("DELETE", _collection(name))
 
     async def collection_status(self, name: str) -> CollectionStatus:
-        return CollectionStatus.from_json(await self._json("GET", f"{_collection(name)}/status"))
+        return CollectionStatus.from_json(await self.find_status(name))
+
+    async def find_status(self, name: str) -> Json:
+        return await self._json("GET", f"{_collection(name)}/status")
 
     async def put_file(
         self,
@@ -123,31 +132,44 @@ class ServiceClient:
         )
         return [orjson.loads(line) for line in response.content.splitlines() if line.strip()]
 
+    async def find_document(self, document_id: str) -> Json:
+        return await self._json("GET", _document_by_id(document_id))
+
+    async def find_named_document(self, collection: str, external_id: str) -> Json:
+        return await self._json("GET", _document(collection, external_id))
+
+    async def content_link(self, document_id: str) -> tuple[str, bool]:
+        """Where a document's bytes are, and whether the link needs no key: a file's is presigned, a text's is ours."""
+        response = await self.request("HEAD", f"{_document_by_id(document_id)}/content")
+        link = response.headers.get("Location")
+        return (str(response.url), False) if link is None else (str(response.url.join(link)), True)
+
     async def list_documents(self, collection: str, *, status: str | None = None) -> AsyncIterator[Json]:
-        params = {"limit": "100"} | ({"status": status} if status else {})
-        while True:
-            page = await self._json("GET", f"{_collection(collection)}/documents", params=params)
-            for document in page["documents"]:
-                yield document
-            if page["next_cursor"] is None:
-                return
-            params["cursor"] = page["next_cursor"]
+        async for document in self._pages(f"{_collection(collection)}/documents", "documents", status=status):
+            yield document
 
     async def list_chunks(self, document_id: str) -> AsyncIterator[Json]:
-        params = {"limit": "100"}
-        while True:
-            page = await self._json("GET", f"/v1/documents/{quote(document_id, safe='')}/chunks", params=params)
-            for chunk in page["chunks"]:
-                yield chunk
-            if page["next_cursor"] is None:
-                return
-            params["cursor"] = page["next_cursor"]
+        async for chunk in self._pages(f"{_document_by_id(document_id)}/chunks", "chunks"):
+            yield chunk
 
     async def search(self, collection: str, request: Json) -> Json:
         return await self._json("POST", f"{_collection(collection)}/search", json=request)
 
+    async def _pages(self, path: str, plural: str, **wanted: str | None) -> AsyncIterator[Json]:
+        params = {"limit": "100"} | {name: value for name, value in wanted.items() if value is not None}
+        while True:
+            page = await self._json("GET", path, params=params)
+            for each in page[plural]:
+                yield each
+            if page["next_cursor"] is None:
+                return
+            params["cursor"] = page["next_cursor"]
+
     async def _json(self, method: str, path: str, **parts: Any) -> Json:  # noqa: ANN401  (what httpx takes)
-        answer = (await self.request(method, path, **parts)).json()
+        try:
+            answer = (await self.request(method, path, **parts)).json()
+        except ValueError:
+            answer = None
         if not isinstance(answer, dict):
             raise CommandError(f"What answers at {self._http.base_url} is not this service.")
         return answer
@@ -155,15 +177,15 @@ class ServiceClient:
     async def request(self, method: str, path: str, **parts: Any) -> httpx.Response:  # noqa: ANN401
         """Send one request, again while the service is away or busy; raises ProblemError for 400 and above."""
         attempts = AsyncRetrying(
-            retry=retry_if_exception_type((httpx.TransportError, _BusyError))
+            retry=retry_if_exception_type((httpx.TransportError, BusyError))
             & retry_if_not_exception_type(httpx.LocalProtocolError),
-            wait=_pause,
+            wait=lambda state: min(pause(state), self._patience),
             stop=self._patience_ended,
             reraise=True,
         )
         try:
             return await attempts(self._send, method, path, **parts)
-        except _BusyError as busy:
+        except BusyError as busy:
             raise problem_of(busy.response) from None
         except httpx.LocalProtocolError:
             raise ChangedError("The file changed while it was sent.") from None
@@ -174,13 +196,13 @@ class ServiceClient:
         response = await self._http.request(method, path, **parts)
         self._answered = True
         if response.status_code in BUSY:
-            raise _BusyError(response)
+            raise BusyError(response)
         if response.is_error:
             raise problem_of(response)
         return response
 
     def _patience_ended(self, state: RetryCallState) -> bool:
-        return (state.seconds_since_start or 0.0) >= (PATIENCE if self._answered else FIRST_PATIENCE)
+        return (state.seconds_since_start or 0.0) >= (self._patience if self._answered else FIRST_PATIENCE)
 
     def _silence(self, error: httpx.TransportError) -> str:
         if self._answered:
@@ -189,8 +211,8 @@ class ServiceClient:
 
 
 @asynccontextmanager
-async def open_client(address: Address) -> AsyncIterator[ServiceClient]:
-    """Open a client whose first request may be the one that finds nobody there."""
+async def open_client(address: Address, *, patience: float = PATIENCE) -> AsyncIterator[ServiceClient]:
+    """Open a client whose first request may be the one that finds nobody there; `patience` in seconds."""
     loopback = httpx.URL(address.url).host in {"localhost", "127.0.0.1", "::1"}
     async with httpx.AsyncClient(
         base_url=address.url,
@@ -198,39 +220,15 @@ async def open_client(address: Address) -> AsyncIterator[ServiceClient]:
         timeout=TIMEOUT,
         trust_env=not loopback,  # HTTP_PROXY is for other machines.
     ) as http:
-        yield ServiceClient(http)
-
-
-class _BusyError(Exception):
-    def __init__(self, response: httpx.Response) -> None:
-        super().__init__(response.status_code)
-        self.response = response
-
-
-_backoff = wait_random_exponential(multiplier=0.25, max=5.0)
-
-
-def _pause(state: RetryCallState) -> float:
-    """Seconds to the next attempt: what the service asked for, else a random growing pause."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = retry_after(error.response.headers) if isinstance(error, _BusyError) else None
-    return _backoff(state) if asked is None else min(asked, PATIENCE)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header in either of its forms, a number or a date (RFC 9110, 10.2.3)."""
-    value = headers.get("Retry-After", "")
-    if value.isdecimal():
-        return float(value)
-    try:
-        due = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (due - dt.datetime.now(dt.UTC)).total_seconds())
+        yield ServiceClient(http, patience=patience)
 
 
 def _collection(name: str) -> str:
     return f"/v1/collections/{quote(name, safe='')}"
+
+
+def _document_by_id(document_id: str) -> str:
+    return f"/v1/documents/{quote(document_id, safe='')}"
 
 
 def _document(collection: str, external_id: str) -> str:

@@ -149,7 +149,7 @@ async def fill(client: ServiceClient, name: str, *, judged: Judged, progress: Pr
     await send_lines(source, client=client, collection=name, concurrency=CONCURRENCY, tally=tally, advance=bars.advance)
     print_failures(progress.console, tally.failures, count=tally.failed)
     bars.begin_indexing()
-    status = await wait_until_settled(client, name, watch=bars.watch)
+    status = await wait_until_settled(client, name, watch=bars.watch, quiet=True)
     if status.indexed < judged.documents:
         raise CommandError(
             f"Only {status.indexed} of {judged.documents} documents were indexed: no figure would be true."

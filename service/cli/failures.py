@@ -10,9 +10,23 @@ import httpx
 class CommandError(Exception):
     """A command cannot go on; `str(error)` is the sentence for its user."""
 
+    exit_code = 1
+
 
 class NoAnswerError(CommandError):
     """Nothing answers at the address, or it stopped answering."""
+
+
+class UnclearError(CommandError):
+    """The command line leaves open what is meant."""
+
+    exit_code = 2
+
+
+class NotThereError(CommandError):
+    """The document that was asked for does not exist."""
+
+    exit_code = 3
 
 
 class ChangedError(CommandError):

@@ -18,7 +18,8 @@ class RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         done = int(task.fields.get("documents", task.completed))
-        rate = done / task.elapsed if task.elapsed else 0.0
+        elapsed = task.finished_time or task.elapsed  # A bar that is full stands still.
+        rate = done / elapsed if elapsed else 0.0
         return Text(f"{done:,} {task.fields.get('unit', 'documents')}, {rate:,.0f}/s")
 
 

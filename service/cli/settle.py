@@ -20,14 +20,18 @@ async def wait_until_settled(
     watch: Callable[[CollectionStatus], None] = lambda _status: None,
     last_pause: float = LAST_PAUSE,
     stalled: float = STALLED,
+    quiet: bool = False,
 ) -> CollectionStatus:
-    """Poll the status until it is settled; raises CommandError when nothing has moved for `stalled` seconds."""
+    """Poll the status until it is settled; raises CommandError when nothing has moved for `stalled` seconds.
+
+    `quiet` waits for the jobs behind it too: new statistics may have weights rewritten, and scores move until that is done.
+    """
     pause = FIRST_PAUSE
     moved, finished = time.monotonic(), -1
     while True:
         status = await client.collection_status(collection)
         watch(status)
-        if status.settled:
+        if status.settled and not (quiet and status.waiting_jobs):
             return status
         if status.finished != finished:
             moved, finished = time.monotonic(), status.finished
