@@ -1,24 +1,22 @@
-"""docker-compose.yml, the image and the pooler fit the service, as far as that can be seen without Docker."""
+"""docker-compose.yml and the pooler fit the service, as far as that can be seen without Docker."""
 
 import configparser
-import fnmatch
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from pydantic import SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from service.db.roles import APPLICATION, MIGRATOR, SEARCHER
 from service.settings import Settings
+from tests.compose_file import ROOT, Service, own, read_compose, secret, settings_of, variables
 
-ROOT = Path(__file__).parents[1]
 ONE_SHOT = {"roles", "migrate", "bucket"}
 COMMANDS = {  # What `roles` reads beside the settings.
     "DATABASE_ADMIN_URL",
@@ -28,18 +26,10 @@ COMMANDS = {  # What `roles` reads beside the settings.
 }
 SETTINGS = {name.upper() for name in Settings.model_fields}
 
-Service = Mapping[str, Any]
-
-
-def interpolated(text: str) -> str:
-    """As compose reads it with an empty environment."""
-    return re.sub(r"\$\{\w+(?::-([^}]*))?\}", lambda match: match[1] or "", text)
-
 
 @pytest.fixture(scope="module")
 def compose() -> Mapping[str, Any]:
-    loaded: Mapping[str, Any] = yaml.safe_load(interpolated((ROOT / "docker-compose.yml").read_text()))
-    return loaded
+    return read_compose()
 
 
 @pytest.fixture(scope="module")
@@ -53,34 +43,6 @@ def pooler() -> configparser.ConfigParser:
     parser = configparser.ConfigParser()
     parser.read(ROOT / "infra" / "pgbouncer" / "pgbouncer.ini")
     return parser
-
-
-def own(services: Mapping[str, Service]) -> dict[str, Service]:
-    """Those that run this repository's image."""
-    return {name: service for name, service in services.items() if "build" in service}
-
-
-class GivenSettings(Settings):
-    """Of a container: the environment of the tests is not its."""
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003  given by name
-        init_settings: PydanticBaseSettingsSource,
-        *_: object,
-        **__: object,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings,)
-
-
-def settings_of(service: Service) -> Settings:
-    return GivenSettings(**{name.lower(): value for name, value in service["environment"].items()})
-
-
-def secret(value: SecretStr | None) -> str:
-    assert value is not None
-    return value.get_secret_value()
 
 
 def test_every_part_of_the_stack_is_there(services: Mapping[str, Service]) -> None:
@@ -106,10 +68,11 @@ def test_what_runs_on_has_a_health_check_and_what_ends_is_waited_for(services: M
     for name, service in services.items():
         if name in ONE_SHOT:
             assert (name, "service_completed_successfully") in waited, name
+            assert service["healthcheck"] == {"disable": True}, name
         else:
             assert service["healthcheck"]["test"], name
     assert waited <= {(name, "service_completed_successfully") for name in ONE_SHOT} | {
-        (name, "service_healthy") for name in services
+        (name, "service_healthy") for name in services.keys() - ONE_SHOT
     }
 
 
@@ -123,6 +86,18 @@ def test_our_containers_are_given_nothing_that_nobody_reads(services: Mapping[st
 def test_the_api_and_the_worker_have_all_that_is_required(services: Mapping[str, Service]) -> None:
     assert settings_of(services["api"]).host == "0.0.0.0"  # noqa: S104  of the container
     assert secret(settings_of(services["worker"]).database_direct_url)
+
+
+def test_every_variable_of_the_file_is_in_the_example_environment_with_its_default() -> None:
+    text = (ROOT / ".env.example").read_text()
+    named = dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
+    only_here = dict(
+        re.findall(r"^#([A-Z0-9_]+)=(.*)$", text.partition("# Only for docker-compose.yml")[2], re.MULTILINE)
+    )
+
+    assert variables().keys() - named.keys() == set()
+    assert only_here == {name: variables()[name] for name in only_here}
+    assert variables()["EMBEDDING_MODEL"] == Settings.model_fields["embedding_model"].default
 
 
 def test_only_what_needs_a_session_goes_past_the_pooler(services: Mapping[str, Service]) -> None:
@@ -141,52 +116,75 @@ def test_each_address_logs_in_as_its_own_role(services: Mapping[str, Service]) -
     assert [urlsplit(secret(url)).username for url in addresses] == [APPLICATION, SEARCHER, MIGRATOR]
 
 
-def test_the_roles_get_the_passwords_that_the_addresses_use(services: Mapping[str, Service]) -> None:
-    given, worker = services["roles"]["environment"], settings_of(services["worker"])
+def test_every_address_leads_to_the_database_that_is_made(services: Mapping[str, Service]) -> None:
+    addresses = [
+        value for one in own(services).values() for name, value in one["environment"].items() if "DATABASE" in name
+    ]
+    databases = {urlsplit(value).path for value in addresses if "://" in value}
 
-    assert urlsplit(secret(worker.database_url)).password == given["APPLICATION_PASSWORD"]
-    assert urlsplit(secret(worker.search_database_url)).password == given["SEARCHER_PASSWORD"]
-    assert urlsplit(secret(worker.database_direct_url)).password == given["MIGRATOR_PASSWORD"]
+    assert databases == {f"/{services['postgres']['environment']['POSTGRES_DB']}"}
 
 
-def test_the_pooler_knows_both_roles_and_tracks_their_statements(
-    compose: Mapping[str, Any], services: Mapping[str, Service], pooler: configparser.ConfigParser
+def test_a_password_that_is_chosen_reaches_everybody_who_needs_it() -> None:
+    names = ("POSTGRES", "MIGRATOR", "APPLICATION", "SEARCHER")
+    services = read_compose({f"{name}_PASSWORD": f"{name.lower()}-chosen" for name in names})["services"]
+    given, pooler, worker = services["roles"]["environment"], services["pgbouncer"]["environment"], services["worker"]
+    admin, migrator = given["DATABASE_ADMIN_URL"], services["migrate"]["environment"]["DATABASE_DIRECT_URL"]
+
+    assert urlsplit(admin).password == services["postgres"]["environment"]["POSTGRES_PASSWORD"] == "postgres-chosen"
+    assert urlsplit(migrator).password == given["MIGRATOR_PASSWORD"] == "migrator-chosen"
+    assert migrator == worker["environment"]["DATABASE_DIRECT_URL"]
+    for role, variable in (("APPLICATION", "DATABASE_URL"), ("SEARCHER", "SEARCH_DATABASE_URL")):
+        chosen = urlsplit(worker["environment"][variable]).password
+        assert chosen == given[f"{role}_PASSWORD"] == pooler[f"{role}_PASSWORD"] == f"{role.lower()}-chosen"
+
+
+def test_the_pooler_listens_where_it_is_looked_for_and_tracks_statements(
+    services: Mapping[str, Service], pooler: configparser.ConfigParser
 ) -> None:
-    worker = settings_of(services["worker"])
-    users = dict(re.findall(r'^"(\w+)" "([^"]*)"$', compose["configs"]["pgbouncer_users"]["content"], re.MULTILINE))
-    options = pooler["pgbouncer"]
+    worker, options = settings_of(services["worker"]), pooler["pgbouncer"]
 
     for url in map(urlsplit, (secret(worker.database_url), secret(worker.search_database_url))):
-        assert users[str(url.username)] == url.password
         assert url.port == int(options["listen_port"])
         assert f"dbname={url.path[1:]}" in pooler["databases"][url.path[1:]]
+    assert options["listen_port"] in services["pgbouncer"]["healthcheck"]["test"]
     assert options["pool_mode"] == "transaction"
     assert worker.pg_statement_mode == "tracked"
     assert int(options["max_prepared_statements"]) > 0
+
+
+def test_the_pooler_starts_with_the_roles_and_their_passwords(tmp_path: Path) -> None:
+    """The script itself, with a `pgbouncer` that shows what it was started with."""
+    roles, program = tmp_path / "userlist.txt", tmp_path / "pgbouncer"
+    shutil.copy(ROOT / "infra" / "pgbouncer" / "start.sh", tmp_path)
+    settings = (ROOT / "infra" / "pgbouncer" / "pgbouncer.ini").read_text()
+    (tmp_path / "pgbouncer.ini").write_text(re.sub("(?m)^auth_file = .*$", f"auth_file = {roles}", settings))
+    program.write_text('#!/bin/sh\necho "$1" "${APPLICATION_PASSWORD-unset}"\n')
+    program.chmod(0o755)
+    passwords = {"APPLICATION_PASSWORD": 'a "b" $c \\d', "SEARCHER_PASSWORD": "s"}
+    start = ["/bin/sh", str(tmp_path / "start.sh")]
+    path = {"PATH": f"{tmp_path}:{os.defpath}"}
+    done = subprocess.run(start, env=path | passwords, check=True, capture_output=True, text=True)
+    mode, written = roles.stat().st_mode & 0o777, roles.read_text()
+    refused = subprocess.run(start, env=path | {"SEARCHER_PASSWORD": "s"}, check=False, capture_output=True, text=True)
+
+    assert mode == 0o600
+    assert written == f'"{APPLICATION}" "a ""b"" $c \\d"\n"{SEARCHER}" "s"\n'
+    assert done.stdout == f"{tmp_path / 'pgbouncer.ini'} unset\n"
+    assert refused.returncode != 0
 
 
 def test_the_bucket_that_is_made_is_the_bucket_that_is_used(services: Mapping[str, Service]) -> None:
     bucket, minio = services["bucket"], services["minio"]["environment"]
     settings = settings_of(services["worker"])
 
-    assert bucket["command"][-1] == f"local/{settings.s3_bucket}"
+    assert f"/{settings.s3_bucket}\n" in bucket["entrypoint"][-1]
+    assert f" {settings.s3_endpoint_url} " in bucket["entrypoint"][-1]
+    assert bucket["environment"] == minio
     assert (minio["MINIO_ROOT_USER"], minio["MINIO_ROOT_PASSWORD"]) == (
         secret(settings.s3_access_key_id),
         secret(settings.s3_secret_access_key),
     )
-
-
-def test_nothing_is_open_to_the_network(services: Mapping[str, Service]) -> None:
-    ports = [port for service in services.values() for port in service.get("ports", [])]
-
-    assert ports
-    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
-
-
-def test_our_containers_need_no_rights(services: Mapping[str, Service]) -> None:
-    for name, service in own(services).items():
-        assert service["read_only"], name
-        assert service["cap_drop"] == ["ALL"], name
 
 
 def test_everything_that_compose_mounts_exists(compose: Mapping[str, Any], services: Mapping[str, Service]) -> None:
@@ -197,42 +195,37 @@ def test_everything_that_compose_mounts_exists(compose: Mapping[str, Any], servi
             assert source in compose["volumes"] or (ROOT / source).is_file()
 
 
-def instructions() -> list[tuple[str, str]]:
-    text = re.sub(r"\\\n\s*", "", (ROOT / "infra" / "Dockerfile").read_text())
-    return [(word, rest) for word, _, rest in (line.partition(" ") for line in text.splitlines()) if word.isupper()]
+def compose_commands() -> list[list[str]]:
+    """Docker's plugin and the command of its own, each where it works."""
+    found = [["docker", "compose"], ["docker-compose"]]
+    return [
+        command
+        for command in found
+        if shutil.which(command[0])
+        and not subprocess.run([*command, "version"], check=False, capture_output=True).returncode
+    ]
 
 
-def copied() -> Iterator[str]:
-    for word, rest in instructions():
-        if word == "COPY" and not rest.startswith("--from"):
-            yield from rest.split()[:-1]
+def test_compose_itself_reads_the_file_as_the_tests_do(services: Mapping[str, Service], tmp_path: Path) -> None:
+    commands = compose_commands()
+    if not commands:
+        pytest.skip("neither `docker compose` nor `docker-compose` is installed: apt-get install docker-compose")
+    empty = tmp_path / "environment"
+    empty.touch()
+    for command in commands:
+        done = subprocess.run(
+            [*command, "--profile", "neon", "--env-file", empty, "config"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
 
-
-def test_the_image_is_small_in_rights_and_has_a_health_check() -> None:
-    last = instructions()[max(i for i, (word, _) in enumerate(instructions()) if word == "FROM") :]
-    words = dict(last)
-
-    assert sum(word == "FROM" for word, _ in instructions()) > 1
-    assert words["USER"] not in {"root", "0"}
-    assert "infra/probe.py" in words["HEALTHCHECK"]
-    assert all(re.search(r":.*[0-9]", rest.split()[0]) for word, rest in instructions() if word == "FROM")
-
-
-def test_what_the_image_copies_exists_and_is_sent_to_the_builder() -> None:
-    ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
-
-    for path in copied():
-        assert (ROOT / path).exists(), path
-        deciding = [line for line in ignored if fnmatch.fnmatch(path, line.removeprefix("!"))]
-        assert deciding[-1].startswith("!"), path
-
-
-def test_docker_itself_can_read_it() -> None:
-    docker = shutil.which("docker")
-    if docker is None or subprocess.run([docker, "compose", "version"], check=False, capture_output=True).returncode:
-        pytest.skip("docker compose is not installed")
-    done = subprocess.run(
-        [docker, "compose", "config", "--quiet"], cwd=ROOT, check=False, capture_output=True, text=True
-    )
-
-    assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr
+        read = yaml.safe_load(done.stdout)["services"]
+        assert read.keys() == services.keys()
+        for name, service in services.items():
+            assert read[name]["image"] == service["image"]
+            theirs = {key: str(value) for key, value in read[name].get("environment", {}).items()}
+            assert theirs == {key: str(value) for key, value in service.get("environment", {}).items()}, name
