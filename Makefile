@@ -9,35 +9,66 @@ DATA ?= ../shared/data
 INPUTS := pyproject.toml $(wildcard constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install dev test test-all r2 check eval figures format clean
+.PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer check docs eval figures format clean
 
+##@ Use it
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo "A hybrid search service on Postgres and R2. Begin with: make run"
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "  PYTHON=python3.12  the interpreter to make .venv with (default: the first of python3, python3.14 … 3.11 that will do)"
-	@echo "  PORT=8000          where make run serves        DATA_DIR=.local  where it keeps everything"
+	@echo "Variables, before the command: PORT=8001 make run"
+	@echo "  PORT               where make run serves; 8000"
+	@echo "  DATA_DIR           where it keeps everything; .local"
+	@echo "  EMBEDDING_MODEL    a sentence-transformers model; hashing starts without one, with poor semantics"
+	@echo "  DATA               a folder of judged collections and files for test, eval and figures; ../shared/data"
+	@echo "  PYTHON             the interpreter to make .venv with; the first of python3, python3.14 … 3.11 that will do"
+	@echo
+	@echo "README.md is the way in; docs/README.md lists every page."
 
 run: $(VENV)/.installed ## Install what is missing, then start everything on this machine until Ctrl-C
 	@exec $(IN) -m service run
 
 install: $(VENV)/.installed ## Make .venv and install the service with its embedded stack
 
-dev: $(VENV)/.installed-dev ## The same, and the tools for tests and checks
+sample: $(VENV)/.installed ## Index the documentation of Python's standard library, and try five queries on it
+	@$(IN) -m service sample
 
-test: $(VENV)/.installed-dev ## Run the tests: no Docker, no network
-	@$(IN) -m pytest -n auto
+##@ Work on it
+dev: $(VENV)/.installed-dev ## Make .venv with the tools for tests and checks too
 
-test-all: r2 test ## The same with the R2 emulator beside rclone
+test: $(VENV)/.installed-dev ## Run the tests: no Docker, no network; TEST_STACK=containers or env runs them elsewhere
+	@$(IN) -m pytest -n $(if $(filter env,$(TEST_STACK)),0,auto)
+
+test-all: r2 test ## The tests with the R2 emulator beside rclone
+
+test-pgbouncer: pgbouncer ## The tests of the service through PgBouncer in transaction mode, tracked, then untracked
+	@TEST_POOLER=tracked $(IN) -m pytest -n auto
+	@TEST_POOLER=untracked $(IN) -m pytest -n auto
+
+schemathesis: $(VENV)/.installed-dev ## Try 5,000 requests made from the OpenAPI document on a service of its own: all checks
+	@$(IN) -m tests.openapi
 
 r2: $(VENV)/.installed-dev ## Install the R2 emulator for the tests, from npm (174 MB)
 	@$(IN) infra/r2-local/install.py
 
-check: $(VENV)/.installed-dev ## Lint, format, types and the layers, in under a minute
+pgbouncer: $(VENV)/.installed-dev ## Build PgBouncer for the tests, from the source of Debian
+	@$(IN) infra/pgbouncer/install.py
+
+check: $(VENV)/.installed-dev ## Lint, format, types, the layers and the Dockerfile, in under a minute
 	@$(IN) -m ruff check .
 	@$(IN) -m ruff format --check .
 	@$(IN) -m mypy
 	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/hadolint infra/Dockerfile
 
+format: $(VENV)/.installed-dev ## Rewrite the code in the one format
+	@$(IN) -m ruff format .
+	@$(IN) -m ruff check --fix .
+
+docs: $(VENV)/.installed-dev ## Write the pages of docs/reference that are made from the code
+	@$(IN) -m tests.reference_pages
+
+##@ Measure it, while make run runs on an idle machine
 eval: $(VENV)/.installed ## Relevance of a running service on the judged collections in DATA
 	@for name in cranfield scifact_train medquad_dev; do $(IN) -m service eval "$(DATA)/$$name" || exit 1; done
 
@@ -45,10 +76,7 @@ figures: $(VENV)/.installed ## Every other figure of a running service, each aga
 	@missed=0; for name in ingest-rate search-latency small-document first-search files; do \
 		DATA="$(DATA)" $(IN) -m service bench $$name || missed=1; done; exit $$missed
 
-format: $(VENV)/.installed-dev ## Rewrite the code in the one format
-	@$(IN) -m ruff format .
-	@$(IN) -m ruff check --fix .
-
+##@ Clean up
 clean: ## Remove .venv, caches and builds; the data in .local stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find service tests migrations -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -63,7 +91,7 @@ $(VENV)/.installed: $(INPUTS) | $(VENV)/bin/python
 $(VENV)/.installed-dev: $(INPUTS) | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (the first time takes a few minutes) ..."
 	@$(ENSURE_PIP)
-	@$(PIP) -e '.[local,dev]'
+	@$(PIP) -e '.[local,otel,dev]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/bin/python:

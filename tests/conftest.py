@@ -1,4 +1,7 @@
-"""The stack under test: real Postgres and a real S3 server, started once per test process, a database per module."""
+"""The stack under test: real Postgres and a real S3 server, started once per test process, a database per module.
+
+TEST_STACK says where they come from (tests/stacks.py), TEST_POOLER what stands before Postgres (tests/pooler.py).
+"""
 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,10 +24,13 @@ from service.db.owner import as_owner
 from service.db.profiles import ensure_profile
 from service.db.roles import APPLICATION, MIGRATOR, SEARCHER, Passwords, create_roles
 from service.embeddings.hashing import HashingEmbedder
-from service.local.stack import Stack, embedded_stack
+from service.local.postgres import EmbeddedPostgres
 from service.resources import Resources
 from service.settings import Settings
+from tests import announced, hanging, left_out
 from tests.api_calls import Api
+from tests.pooler import Pooler, chosen_pooling, running_pooler
+from tests.stacks import Stack, chosen_stack, open_stack
 from tests.worker_calls import Working, working_with
 
 # Into pytest's own report of a failed test.
@@ -37,31 +43,78 @@ structlog.configure(
     logger_factory=structlog.stdlib.LoggerFactory(),
 )
 
-TEMPLATE = "template_service"
-PASSWORDS = Passwords(migrator="m", application="a", searcher="s")
-# A crash of the machine may take the test's database with it.
-UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# Long enough for servers that refuse short ones.
+PASSWORDS = Passwords(
+    migrator="migrator-of-the-tests-7Qx2",
+    application="application-of-the-tests-7Qx2",
+    searcher="searcher-of-the-tests-7Qx2",
+)
+
+pytest_plugins = ["tests.documented_report"]
 
 databases = count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for plugin in (announced, left_out, hanging):
+        config.pluginmanager.register(plugin)
 
 
 @pytest.fixture(scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
-    async with embedded_stack(folder, settings=UNSAFE) as running:
+    async with open_stack(chosen_stack(), folder) as running:
         yield running
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-async def template(stack: Stack) -> str:
+async def stoppable(stack: Stack) -> EmbeddedPostgres:
+    """Postgres where a test may stop and start it."""
+    if stack.embedded is None:
+        pytest.skip("only a Postgres of the tests' own may be stopped; add it with: make test")
+    return stack.embedded
+
+
+@pytest.fixture(scope="session")
+async def as_superuser(stack: Stack) -> None:
+    """For what an ordinary administrator, such as Neon's, may not do."""
+    connection = await asyncpg.connect(stack.postgres.url())
+    superuser = await connection.fetchval("select rolsuper from pg_roles where rolname = current_user")
+    await connection.close()
+    if not superuser:
+        pytest.skip("the role of TEST_DATABASE_URL is no superuser; add it with: make test")
+
+
+@pytest.fixture(scope="session")
+async def pooler(stack: Stack) -> AsyncIterator[Pooler | None]:
+    """What stands between the service and Postgres; nothing, unless TEST_POOLER asks for it."""
+    pooling = chosen_pooling()
+    if pooling == "none":
+        yield None
+    elif stack.pooled_url is not None:
+        yield Pooler.of(stack.pooled_url)
+    else:
+        users = {
+            MIGRATOR: PASSWORDS.migrator,
+            APPLICATION: PASSWORDS.application,
+            SEARCHER: PASSWORDS.searcher,
+        }
+        async with running_pooler(stack.postgres.url(), users=users, tracked=pooling == "tracked") as running:
+            yield running
+
+
+@pytest.fixture(scope="session")
+async def template(stack: Stack) -> AsyncIterator[str]:
     """A database made by the real migrations, to copy."""
-    await execute(stack, f"create database {TEMPLATE}")
-    await create_roles(stack.postgres.url(database=TEMPLATE), PASSWORDS)
-    url = stack.postgres.url(MIGRATOR, PASSWORDS.migrator, TEMPLATE)
+    name = f"{stack.database_prefix}_template"
+    await execute(stack, f"create database {name}")
+    await create_roles(stack.postgres.url(database=name), PASSWORDS)
+    url = stack.postgres.url(MIGRATOR, PASSWORDS.migrator, name)
     await upgrade(url)
     await ensure_profile(url, name=HashingEmbedder.name, dimension=HashingEmbedder().dimension)
-    return TEMPLATE
+    yield name
+    await execute(stack, f"drop database {name} with (force)")
 
 
 async def execute(stack: Stack, statement: str) -> None:
@@ -73,24 +126,27 @@ async def execute(stack: Stack, statement: str) -> None:
 
 
 @pytest.fixture(scope="module")
-async def settings(stack: Stack, template: str) -> AsyncIterator[Settings]:
+async def settings(stack: Stack, template: str, pooler: Pooler | None) -> AsyncIterator[Settings]:
     """Of a fresh database."""
-    database = f"service_{next(databases)}"
+    database = template.replace("template", str(next(databases)))
     await execute(stack, f"create database {database} template {template}")
 
-    def url(role: str, password: str) -> SecretStr:
-        return SecretStr(stack.postgres.url(role, password, database))
+    def url(role: str, password: str, *, pooled: bool = True) -> SecretStr:
+        direct = stack.postgres.url(role, password, database)
+        return SecretStr(pooler.through(direct) if pooled and pooler else direct)
 
-    store = stack.object_store
+    store = stack.store
     yield Settings(
         database_url=url(APPLICATION, PASSWORDS.application),
         search_database_url=url(SEARCHER, PASSWORDS.searcher),
-        database_direct_url=url(MIGRATOR, PASSWORDS.migrator),
-        database_tls="off",
+        database_direct_url=url(MIGRATOR, PASSWORDS.migrator, pooled=False),
+        database_tls=stack.postgres.tls,
+        pg_statement_mode="untracked" if chosen_pooling() == "untracked" else "tracked",
         s3_endpoint_url=store.endpoint_url,
         s3_bucket=store.bucket,
         s3_access_key_id=SecretStr(store.access_key_id),
         s3_secret_access_key=SecretStr(store.secret_access_key),
+        s3_region=store.region,
         embedding_model="hashing",
         blob_grace_seconds=0,
     )
@@ -190,5 +246,5 @@ def data() -> Path:
 
     folder = Path(os.environ.get("DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no data in {folder}: set DATA")
+        pytest.skip(f"no data in {folder}; add it with: DATA=/folder/of/data make test")
     return folder

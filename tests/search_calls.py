@@ -16,7 +16,7 @@ from service.domain.filters import parse_filter
 from service.domain.hits import Hits
 from service.domain.queries import Fusion, Limits, Query
 from service.ingest.extract import Extractor
-from service.ingest.index import Tools
+from service.ingest.tools import Tools
 from service.ingest.worker import Schedule, run_worker
 from service.resources import Resources
 from service.search.catalog import Catalog
@@ -110,8 +110,12 @@ async def fill(api: Api, resources: Resources, collection: str, documents: Seque
 
 
 async def settle(api: Api, resources: Resources, collection: str) -> None:
+    """Until nothing moves a score any more, the rewriting of weights after new statistics included."""
     async with working(resources), asyncio.timeout(30):
-        while not (await api.status(collection))["settled"]:  # noqa: ASYNC110  over HTTP there is only asking
+        while True:
+            status = await api.status(collection)
+            if status["settled"] and not (status["jobs"]["queued"] or status["jobs"]["running"]):
+                return
             await asyncio.sleep(0.02)
 
 

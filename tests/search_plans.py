@@ -13,6 +13,8 @@ from pgvector.asyncpg import register_vector
 from service.db.read_pool import SET_CONFIG, Reader, Row
 from service.db.retrieval import Statement
 from service.resources import Resources
+from service.telemetry.loads import PoolLoad
+from tests.pooler import Pooler
 from tests.search_calls import Library
 
 
@@ -36,14 +38,20 @@ class Sent:
         """The values as asyncpg takes them."""
         return [HalfVector(value) if isinstance(value, np.ndarray) else value for value in self.values]
 
+    def loads(self) -> Mapping[str, PoolLoad]:
+        return self.reader.loads()
+
     async def close(self) -> None:
         await self.reader.close()
 
 
 @asynccontextmanager
 async def searcher(resources: Resources) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
-    """A connection of the role that searches."""
-    connection = await asyncpg.connect(resources.settings.search_database_url.get_secret_value())
+    """A connection of the role that searches, around any pooler, so that its settings stay."""
+    direct_url = resources.settings.database_direct_url
+    assert direct_url is not None
+    server = Pooler.of(direct_url.get_secret_value())
+    connection = await asyncpg.connect(server.through(resources.settings.search_database_url.get_secret_value()))
     await register_vector(connection)
     try:
         yield connection

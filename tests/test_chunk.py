@@ -291,7 +291,10 @@ def test_a_long_text_is_tokenised_once_in_blocks_that_end_at_white_space() -> No
     assert all(block.startswith(" ") for block in blocks[1:])
 
 
-@pytest.mark.skipif(not (DATA / "files").exists(), reason="the folder that DATA names has no files/")
+@pytest.mark.skipif(
+    not (DATA / "files").exists(),
+    reason="the folder that DATA names has no files/; add it with: DATA=/folder/of/data make test",
+)
 def test_real_texts_in_nine_languages_are_covered() -> None:
     with (DATA / "files" / "MANIFEST.tsv").open(encoding="utf-8") as stream:
         paths = [row["path"] for row in csv.DictReader(stream, delimiter="\t") if row["path"].startswith("text/lang_")]

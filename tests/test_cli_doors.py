@@ -17,10 +17,10 @@ import pytest
 from service.db.roles import APPLICATION, MIGRATOR
 from service.domain.ids import new_id
 from service.local.ports import free_port
-from service.local.stack import Stack
 from service.settings import Settings
 from tests.api_calls import Api
 from tests.conftest import PASSWORDS
+from tests.stacks import Stack
 from tests.worker_calls import environment_of
 
 ROOT = Path(__file__).parents[1]

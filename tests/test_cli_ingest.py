@@ -17,9 +17,10 @@ import pytest
 
 from service.cli.address import Address, find_address
 from service.cli.checkpoint import Checkpoint
-from service.cli.client import open_client, retry_after
+from service.cli.client import open_client
 from service.cli.failures import CommandError, Failure, problem_of
 from service.cli.lines import document_of, read_batches, read_lines
+from service.cli.retrying import retry_after
 from service.cli.settle import wait_until_settled
 from service.cli.sources import find_sources
 from service.cli.uploads import in_parallel

@@ -97,6 +97,16 @@ async def test_an_unknown_type_is_refused_by_name(api: Api, collection: str, typ
     assert fields(refused) == ["attributes.year"]
 
 
+@pytest.mark.parametrize("type_", ["string", None])
+@pytest.mark.parametrize("name", ["", ".", "a..b", "a.", "x" * 201, "a\tb", ".".join("abcdefghijk")])
+async def test_what_no_attribute_is_called_is_neither_declared_nor_withdrawn(
+    api: Api, collection: str, name: str, type_: str | None
+) -> None:
+    refused = await api.client.patch(f"/v1/collections/{collection}", json={"attributes": {name: type_}})
+
+    assert fields(refused) == [f"attributes.{name}"]
+
+
 @pytest.mark.parametrize("body", [{"language": "german"}, {"name": "other"}, {"attributes": [], "x": 1}])
 async def test_nothing_else_of_a_collection_changes(api: Api, collection: str, body: object) -> None:
     assert code(await api.client.patch(f"/v1/collections/{collection}", json=body)) == (422, "invalid")

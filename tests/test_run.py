@@ -117,6 +117,19 @@ def test_it_says_where_it_is_and_how_to_try_it(start: Start) -> None:
     assert str(run.folder / "logs") in run.text()
 
 
+def test_it_leaves_a_shell_what_its_commands_need_while_it_runs(start: Start) -> None:
+    run = start().until("is ready")
+    file = run.folder / "environment"
+    script = f"set -a; . {file}; set +a; env"
+    environment = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True, env={}).stdout
+    mode = file.stat().st_mode & 0o777
+    run.end(signal.SIGINT)
+
+    assert {"S3_ENDPOINT_URL", "S3_BUCKET"} <= {line.partition("=")[0] for line in environment.splitlines()}
+    assert mode == 0o600
+    assert not file.exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_everything_in_order(start: Start, number: int) -> None:
     run = start().until("is ready")

@@ -168,6 +168,7 @@ async def test_bytes_that_are_no_request_are_refused(api: Api, zoo: str, raw: by
     [
         {"limit": 100, "chunks_per_document": 10},
         {"limit": 1, "chunks_per_document": 1},
+        {"limit": 10.0, "fusion": {"window": 1e3}, "params": {"budget": 1.0}},
         {"fusion": {"alpha": 0, "window": 1, "k": 1}},
         {"fusion": {"alpha": 1.0, "window": 1_000, "k": 0.5, "weights": {"lexical": 0, "semantic": 1.5}}},
         {"params": {"ef_search": 1, "exact": True, "budget": 1, "timeout_ms": 60_000}},

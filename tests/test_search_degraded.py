@@ -104,7 +104,8 @@ async def test_vectors_of_two_models_are_never_compared(api: Api, zoo: str) -> N
 async def test_too_many_searches_are_told_to_come_back(api: Api, app: FastAPI, resources: Resources, zoo: str) -> None:
     whole = app.state.search_desk
     url = resources.settings.search_database_url.get_secret_value()
-    reader = AsyncpgReader(Address.parse(url, tls="off", ca_file=None), pool_size=1, queue=0, tracked=True)
+    tracked = resources.settings.pg_statement_mode == "tracked"
+    reader = AsyncpgReader(Address.parse(url, tls="off", ca_file=None), pool_size=1, queue=0, tracked=tracked)
     app.state.search_desk = open_desk(replace(resources, reader=reader))
 
     request = {"query": "bear"}

@@ -86,6 +86,11 @@ async def test_a_quoted_phrase_must_occur(shelf: Library, mode: str, question: s
         ("city --bear", set()),
         ('city "subway -roof"', set(SHELF)),
         ('city "subway"-roof', set(SHELF) - {"new-york"}),
+        ('city -"growling bears"', {"bear"}),
+        ('city -"bears growling" -"of the"', set()),
+        ('city -"bears" -"running man"', {"bear", "seam"}),
+        ('city -"new york" - "running man"', set(SHELF) - {"bear"}),
+        ('city -"running man"', {"bear"}),
     ],
 )
 async def test_an_excluded_word_must_not_occur(shelf: Library, mode: str, question: str, missing: set[str]) -> None:
@@ -165,6 +170,9 @@ async def test_only_exclusions_are_enough_beside_a_vector(shelf: Library) -> Non
         ('-a"b"', "b", ("b",), ("a",)),
         ('"a" "" " " "b', "a b", ("a",), ()),
         ("a -1 --b - c", "a -1 --b - c", (), ()),
+        ('a -"b c" "d e"', "a d e", ("d e",), ("b c",)),
+        ('a -"" -" " x-"b c"', "a x- b c", ("b c",), ()),
+        ('-a -"b', "- b", (), ("a",)),
     ],
 )
 async def test_a_question_is_taken_apart(

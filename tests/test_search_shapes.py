@@ -51,18 +51,22 @@ def address(resources: Resources) -> Address:
     return Address.parse(resources.settings.search_database_url.get_secret_value(), tls="off", ca_file=None)
 
 
+def tracked(resources: Resources) -> bool:
+    return resources.settings.pg_statement_mode == "tracked"
+
+
 @pytest.fixture(scope="module")
 async def on_asyncpg(on_psqlpy: Library, resources: Resources) -> AsyncIterator[Library]:
     """With the same statements: to compile one costs more than to run it."""
-    reader = AsyncpgReader(address(resources), pool_size=4, queue=100, tracked=True)
+    reader = AsyncpgReader(address(resources), pool_size=4, queue=100, tracked=tracked(resources))
     yield on_psqlpy.having(reader=reader)
     await reader.close()
 
 
 @pytest.fixture(scope="module")
 async def on_psqlpy(woods: Library, resources: Resources) -> AsyncIterator[Library]:
-    rare = AsyncpgReader(address(resources), pool_size=2, queue=100, tracked=True)
-    reader = PsqlpyReader(address(resources), pool_size=4, queue=100, tracked=True, rare=rare)
+    rare = AsyncpgReader(address(resources), pool_size=2, queue=100, tracked=tracked(resources))
+    reader = PsqlpyReader(address(resources), pool_size=4, queue=100, tracked=tracked(resources), rare=rare)
     yield woods.having(reader=reader, statements=Statements())
     await reader.close()
 

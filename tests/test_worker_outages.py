@@ -22,7 +22,8 @@ from service.local.stack import Stack, embedded_stack
 from service.resources import Resources, open_primary
 from service.settings import Settings
 from tests.api_calls import Api
-from tests.conftest import PASSWORDS, UNSAFE
+from tests.conftest import PASSWORDS
+from tests.stacks import UNSAFE
 from tests.worker_calls import check_whole, until, until_idle, working_with
 
 
@@ -141,7 +142,11 @@ async def test_a_database_that_takes_no_connections_and_a_wrong_password_are_one
     own_stack: Stack, settings: Settings
 ) -> None:
     url = settings.database_url.get_secret_value()
-    for wrong in (url.replace(":a@", ":b@"), url.replace("hybrid_application", "nobody"), url + "x"):
+    for wrong in (
+        url.replace(f":{PASSWORDS.application}@", ":wrong@"),
+        url.replace("hybrid_application", "nobody"),
+        url + "x",
+    ):
         primary = open_primary(Settings.model_validate(settings.model_dump() | {"database_url": wrong}))
         with pytest.raises(UnavailableError, match="refuses the login"):
             async with primary.begin():

@@ -115,6 +115,7 @@ async def test_the_index_of_a_path_serves_the_filter_on_it(
     assert attribute_index_name("nest.n") in "\n".join(row[0] for row in plan)
 
 
+@pytest.mark.usefixtures("as_superuser")
 async def test_an_index_that_a_broken_build_left_behind_is_built_again(
     admin: asyncpg.Connection, direct_url: str
 ) -> None:

@@ -13,7 +13,7 @@ from service.domain.texts import ExtractedText
 from service.embeddings.base import Matrix
 from service.embeddings.hashing import HashingEmbedder
 from service.ingest.extract import Extractor
-from service.ingest.index import Tools
+from service.ingest.tools import Tools
 from service.ingest.worker import Schedule, run_worker
 from service.resources import Resources
 from service.settings import Settings

@@ -34,7 +34,7 @@ def running_store(name: str, directory: Path) -> Iterator[BlobStoreSettings]:
         yield BlobStoreSettings(endpoint_url=url, bucket=bucket, access_key_id=access_key, secret_access_key=secret_key)
         return
     if name == "miniflare" and not (R2_LOCAL / "node_modules" / "miniflare").is_dir():
-        pytest.skip("miniflare is not installed: python infra/r2-local/install.py adds it")
+        pytest.skip("miniflare is not installed; add it with: make r2")
     process, port = _start(name, directory)
     path = "/cdn-cgi/local/r2/s3" if name == "miniflare" else ""
     try:

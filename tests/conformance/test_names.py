@@ -101,7 +101,7 @@ def test_deleting_what_is_not_there_is_no_error(probe: Probe) -> None:
 @pytest.mark.parametrize(("bucket", "code"), [(None, "NoSuchKey"), ("no-such-bucket", "NoSuchBucket")])
 def test_what_is_missing_is_named(probe: Probe, bucket: str | None, code: str) -> None:
     if bucket and probe.name == "r2":
-        pytest.skip("a token for one bucket may not ask about others")
+        pytest.skip("a token for one bucket may not ask about others; add it with: a token for all buckets")
 
     with pytest.raises(ClientError) as missing:
         probe.s3.get_object(Bucket=bucket or probe.bucket, Key=probe.key())

@@ -1,0 +1,97 @@
+"""Nothing is left out in silence: every skipped test says which command adds it, and a run ends with the list.
+
+A skip's reason reads "why; add it with: command". One without a command is a failure.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import pytest
+
+from tests.pooler import chosen_pooling
+
+REMEDY = re.compile(r"^(?:Skipped: )?(?P<why>.+); add it with: (?P<command>.+)$", re.DOTALL)
+BEYOND = "no pooler can change them: they have no service on the database, or are in PASSED_OVER of tests/left_out.py"
+# Modules, and folders of them, with a service on the database that are not worth their time a second and a third time.
+PASSED_OVER = {
+    "openapi": "the document of the API, and five thousand requests that it refuses",
+    "test_blob_sweep": "the object store",
+    "test_cli_doors": "processes that start, which test_pooler_selftest does behind every kind of pooler",
+    "test_cli_search": "commands that speak HTTP",
+    "test_direct_tls": "the direct address",
+    "test_doctor": "brings poolers of its own",
+    "test_image": "processes that start",
+    "test_operations_traces": "what is sent to a collector",
+    "test_operations": "processes that start, and what they log",
+    "test_pooler": "brings poolers of its own",
+    "test_pooler_selftest": "brings poolers of its own",
+    "test_sample": "loads thousands of documents by HTTP",
+    "test_search_routes": "loads thousands of chunks to see which way the same statement takes",
+    "test_upkeep_analyze": "loads twenty thousand documents to see what the planner knows",
+}
+LEFT = pytest.StashKey[int]()
+
+
+def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+
+def refuse_silence(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.outcome == "skipped" and not hasattr(report, "wasxfail") and not REMEDY.match(reason_of(report)):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"Skipped without saying which command adds the test: {reason_of(report)!r}. "
+            'A reason reads "why; add it with: command" (tests/left_out.py).'
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    refuse_silence(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    refuse_silence(report)
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Through a pooler only what it can break is run again: the tests with a service on the stack's database."""
+    if chosen_pooling() == "none":
+        return
+    chosen, beyond = list[pytest.Item](), list[pytest.Item]()
+    for item in items:
+        names: Sequence[str] = getattr(item, "fixturenames", ())
+        met = "pooler" in names and PASSED_OVER.keys().isdisjoint({item.path.stem, item.path.parent.name})
+        (chosen if met else beyond).append(item)
+    items[:] = chosen
+    config.stash[LEFT] = len(beyond)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[BEYOND] = len(beyond)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Every worker process of xdist has collected, and left out, the same tests."""
+    node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get(BEYOND, 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = Counter(reason_of(report) for report in terminalreporter.stats.get("skipped", ()))
+    beyond = terminalreporter.config.stash.get(LEFT, 0)
+    if not reasons and not beyond:
+        return
+    terminalreporter.write_sep("=", "left out")
+    for reason, number in reasons.most_common():
+        found = REMEDY.match(reason)
+        why, command = (found["why"], found["command"]) if found else (reason, "nothing: that is a mistake")
+        terminalreporter.write_line(f"{number:4d}  {why}\n      add with: {command}")
+    if beyond:
+        terminalreporter.write_line(f"{beyond:4d}  {BEYOND}\n      add with: make test")
