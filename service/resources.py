@@ -5,9 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
+from pydantic import SecretStr
+
 from service.blobs.client import BlobStoreSettings
 from service.blobs.store import Blobs
 from service.db.addresses import Address
+from service.db.pooling import Door, check_pooler
 from service.db.primary import Primary
 from service.db.profiles import EmbeddingProfile, find_profile
 from service.db.read_asyncpg import AsyncpgReader
@@ -15,9 +19,14 @@ from service.db.read_pool import Reader
 from service.db.read_psqlpy import PsqlpyReader
 from service.db.retrieval import Statements
 from service.db.roles import check_role
+from service.domain.errors import UnavailableError
 from service.embeddings.base import Embedder
 from service.embeddings.loading import open_embedder
 from service.settings import Settings
+from service.telemetry.loads import Loads
+from service.telemetry.telemetry import Telemetry
+
+log = structlog.get_logger()
 
 RARE_CONNECTIONS = 2  # for the statement shapes beyond those that psqlpy keeps prepared
 
@@ -31,14 +40,16 @@ class Resources:
     blobs: Blobs
     embedder: Embedder
     profile: EmbeddingProfile
+    telemetry: Telemetry
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Connects, checks the role and the profile, loads the embedder; closes in the opposite order.
+async def open_resources(settings: Settings, *, telemetry: Telemetry | None = None) -> AsyncIterator[Resources]:
+    """Checks the poolers, connects, checks the role and the profile, loads the embedder; closes in the opposite order.
 
-    Raises WrongRoleError, ProfileMissingError or UnavailableError, each in one sentence.
+    Raises WrongRoleError, WrongPoolerError, ProfileMissingError or UnavailableError, each in one sentence.
     """
+    await check_poolers(settings)  # first, because through the wrong one everything else fails in riddles
     async with AsyncExitStack() as stack:
         primary = open_primary(settings)
         stack.push_async_callback(primary.close)
@@ -51,20 +62,46 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(reader.close)
         blobs = open_blobs(settings)
         stack.push_async_callback(blobs.close)
-        yield Resources(settings, primary, reader, Statements(), blobs, embedder, profile)
+        telemetry, statements = telemetry or Telemetry(), Statements()
+        loads = Loads(lambda: {"primary": primary.load(), **reader.loads()}, embedder.load, statements.load)
+        telemetry.metrics.registry.register(loads)
+        stack.callback(telemetry.metrics.registry.unregister, loads)
+        yield Resources(settings, primary, reader, statements, blobs, embedder, profile, telemetry)
+
+
+async def check_poolers(settings: Settings) -> None:
+    """Raises WrongPoolerError. A replica that is away is no reason not to start: searches say so until it is back."""
+    main, search = doors(settings)
+    tracked = settings.pg_statement_mode == "tracked"
+    await check_pooler(main, tracked=tracked)
+    try:
+        await check_pooler(search, tracked=tracked)
+    except UnavailableError as error:
+        log.warning("the search database is not tested", reason=str(error))
+
+
+def doors(settings: Settings) -> tuple[Door, Door]:
+    return (
+        Door("DATABASE_URL", address_of(settings.database_url, settings), unprepared=True),
+        Door(
+            "SEARCH_DATABASE_URL",
+            address_of(settings.search_database_url, settings),
+            unprepared=settings.search_driver == "asyncpg",
+        ),
+    )
+
+
+def address_of(url: SecretStr, settings: Settings) -> Address:
+    return Address.parse(url.get_secret_value(), tls=settings.database_tls, ca_file=settings.database_ca_file)
 
 
 def open_primary(settings: Settings) -> Primary:
-    address = Address.parse(
-        settings.database_url.get_secret_value(), tls=settings.database_tls, ca_file=settings.database_ca_file
-    )
+    address = address_of(settings.database_url, settings)
     return Primary(address, pool_size=settings.database_pool_size, tracked=settings.pg_statement_mode == "tracked")
 
 
 def open_reader(settings: Settings) -> Reader:
-    address = Address.parse(
-        settings.search_database_url.get_secret_value(), tls=settings.database_tls, ca_file=settings.database_ca_file
-    )
+    address = address_of(settings.search_database_url, settings)
     tracked, queue = settings.pg_statement_mode == "tracked", settings.search_queue
     if settings.search_driver == "asyncpg":
         return AsyncpgReader(address, pool_size=settings.search_pool_size, queue=queue, tracked=tracked)
@@ -80,5 +117,6 @@ def open_blobs(settings: Settings) -> Blobs:
             access_key_id=settings.s3_access_key_id.get_secret_value(),
             secret_access_key=settings.s3_secret_access_key.get_secret_value(),
             region=settings.s3_region,
+            prefix=settings.s3_prefix,
         )
     )

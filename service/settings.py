@@ -2,13 +2,33 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import AnyHttpUrl, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Those of docker-compose.yml and of .env.example (a test compares): everybody can read them.
+PUBLISHED = frozenset(
+    {"application", "change-me", "local-access-key", "local-secret-key", "migrator", "postgres", "searcher"}
+)
+PUBLISHED_HINT = "everybody knows this password from the repository: choose another, or say DEPLOYMENT=dev"
+
+
+def is_published(secret: str) -> bool:
+    """Whether a password, a key, or the password within an address is one that this repository shows to everybody."""
+    try:
+        return (unquote(urlsplit(secret).password or "") if "://" in secret else secret) in PUBLISHED
+    except ValueError:  # No address at all: whoever opens it says so.
+        return False
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_file=None, extra="ignore")
+
+    deployment: Literal["dev", "production"] = Field(
+        default="production", description="Passwords that this repository publishes are for `dev` only."
+    )
 
     database_url: SecretStr = Field(description="The primary as the application role, through the pooler.")
     search_database_url: SecretStr = Field(description="The primary or a read replica as the searcher role.")
@@ -16,7 +36,7 @@ class Settings(BaseSettings):
         default=None, description="The migrator, unpooled. Needed by `migrate` and by `worker --owner`."
     )
     database_tls: Literal["off", "encrypt", "verify"] = Field(
-        default="verify", description="For both doors: verify chain and host name, encrypt only, or off (loopback)."
+        default="verify", description="For every address: verify chain and host name, encrypt only, or off (loopback)."
     )
     database_ca_file: Path | None = Field(default=None, description="CA bundle for `verify`; certifi's by default.")
     database_pool_size: int = Field(default=10, ge=2, description="Connections of the primary door, per process.")
@@ -28,11 +48,16 @@ class Settings(BaseSettings):
         description="Whether the pooler tracks prepared statements: Neon, PgBouncer >= 1.21 and direct do.",
     )
 
-    s3_endpoint_url: str = Field(description="R2: https://<account>.r2.cloudflarestorage.com")
-    s3_bucket: str
-    s3_access_key_id: SecretStr
-    s3_secret_access_key: SecretStr
-    s3_region: str = "auto"
+    s3_endpoint_url: str = Field(description="R2: `https://<account>.r2.cloudflarestorage.com`.")
+    s3_bucket: str = Field(description="It must exist.")
+    s3_access_key_id: SecretStr = Field(description="Of a token that may read and write this bucket.")
+    s3_secret_access_key: SecretStr = Field(description="The same token's.")
+    s3_prefix: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9._-]+/)*$",
+        description="Before every key that this database writes; one that shares the bucket has its own, as a branch does.",
+    )
+    s3_region: str = Field(default="auto", description="R2 says `auto`; MinIO says `us-east-1`.")
 
     embedding_model: str = Field(
         default="all-MiniLM-L6-v2",
@@ -56,6 +81,33 @@ class Settings(BaseSettings):
         default=7 * 24 * 3600.0, ge=0, description="Kept after deletion; longer than the database's restore window."
     )
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
-    log_format: Literal["json", "console"] = "json"
+    worker_metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Where `worker` answers with its metrics, on HOST; nowhere by default.",
+    )
+    otel_exporter_otlp_endpoint: AnyHttpUrl | None = Field(
+        default=None, description="An OpenTelemetry collector that takes OTLP over HTTP; needs the extra `otel`."
+    )
+
+    host: str = Field(default="127.0.0.1", description="Where `serve` listens; `0.0.0.0` in a container.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Where `serve` listens.")
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="`json` for programs, `console` for people."
+    )
+
+    @field_validator(
+        "database_url", "search_database_url", "database_direct_url", "s3_access_key_id", "s3_secret_access_key"
+    )
+    @classmethod
+    def is_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """A default that works everywhere is the one that is found in production."""
+        if value is not None and info.data.get("deployment") != "dev" and is_published(value.get_secret_value()):
+            raise PydanticCustomError("published", PUBLISHED_HINT)
+        return value
+
+    @property
+    def collector(self) -> str | None:
+        """Where traces go."""
+        return None if self.otel_exporter_otlp_endpoint is None else str(self.otel_exporter_otlp_endpoint)

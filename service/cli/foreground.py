@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,22 +54,27 @@ async def serve(data_dir: Path, service: Service, *, host: str, port: int, hurry
     """The story of one run; leaving it by any way stops API, worker, Postgres and object store, in this order."""
     with held_folder(data_dir) as folder:
         folder.url_file.unlink(missing_ok=True)
+        folder.environment_file.unlink(missing_ok=True)
         port = port or folder.port("api")
         check_port(host, port)
         say(f"Starting in {folder.path} …")
         async with running_stack(folder, hurry=hurry) as stack:
-            environment = child_environment(stack, await service.prepare(stack), host=host, port=port)
+            own = {**stack.environment(), **await service.prepare(stack)}
+            environment = child_environment(stack, own, host=host, port=port)
             url = url_of(host, port)
             specs = child_specs(service.command, environment, url=url)
             try:
                 async with started(specs, folder=folder, hurry=hurry) as children:
-                    await supervise([*stack.children, *children], say=say, announce=lambda: announce(stack, url))
+                    await supervise([*stack.children, *children], say=say, announce=lambda: announce(stack, url, own))
             finally:
                 folder.url_file.unlink(missing_ok=True)
+                folder.environment_file.unlink(missing_ok=True)
 
 
-def announce(stack: Stack, url: str) -> None:
+def announce(stack: Stack, url: str, environment: Mapping[str, str]) -> None:
     folder = stack.folder
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in sorted(environment.items())]
+    folder.write(folder.environment_file, "".join(lines))
     folder.write(folder.api_key_file, f"{stack.api_key}\n")
     folder.write(folder.url_file, f"{url}\n")
     say(greeting(url, stack.api_key, folder.logs))
@@ -82,7 +88,7 @@ def child_specs(command: Sequence[str], environment: dict[str, str], *, url: str
     ]
 
 
-def child_environment(stack: Stack, prepared: dict[str, str], *, host: str, port: int) -> dict[str, str]:
+def child_environment(stack: Stack, own: Mapping[str, str], *, host: str, port: int) -> dict[str, str]:
     """This process's environment, in which the stack's own addresses win."""
     here = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), "127.0.0.1", "localhost"]))
     return {
@@ -93,8 +99,7 @@ def child_environment(stack: Stack, prepared: dict[str, str], *, host: str, port
         "HOST": host,
         "PORT": str(port),
         "DATA_DIR": str(stack.folder.path),
-        **stack.environment(),
-        **prepared,
+        **own,
     }
 
 

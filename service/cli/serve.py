@@ -1,28 +1,37 @@
 """`service serve` and `service worker`: the two long-running processes."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import Annotated, Any, TypeVar
 
+import structlog
 import typer
 import uvicorn
 import uvloop
 from pydantic import ValidationError
 
+from service.cli.protocol import ProblemProtocol
+from service.db.addresses import with_tls
 from service.domain.errors import ServiceError
 from service.ingest.extract import Extractor
-from service.ingest.index import Tools
+from service.ingest.tools import Tools
 from service.ingest.worker import Schedule, run_worker
 from service.resources import open_resources
 from service.settings import Settings
-from service.telemetry import configure_logging
+from service.telemetry.logs import configure_logging
+from service.telemetry.metrics import Metrics, listening
+from service.telemetry.telemetry import Telemetry
+from service.telemetry.traces import open_tracing
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 
 def load_settings() -> Settings:
@@ -32,7 +41,7 @@ def load_settings() -> Settings:
     except ValidationError as error:
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"]).upper()
-            typer.echo(f"Error: {name}: {problem['msg'].lower()}", err=True)
+            typer.echo(f"Error: {name}: {problem['msg'][:1].lower()}{problem['msg'][1:]}", err=True)
         raise typer.Exit(1) from None
 
 
@@ -74,11 +83,13 @@ async def answer(settings: Settings) -> None:
 
     app = create_app(settings)
     async with app.router.lifespan_context(app):
+        gc.collect()
+        gc.freeze()  # 270,000 objects of torch and its kin stay for ever: no request shall wait while all are walked (.1 to .5 s).
         config = uvicorn.Config(
             app,
             host=settings.host,
             port=settings.port,
-            http="httptools",
+            http=ProblemProtocol,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -105,10 +116,18 @@ def worker(
     if owner and settings.database_direct_url is None:
         typer.echo("Error: DATABASE_DIRECT_URL: --owner needs the migrator's unpooled address", err=True)
         raise typer.Exit(1)
-    direct_url = settings.database_direct_url.get_secret_value() if owner and settings.database_direct_url else None
+    direct_url = direct_of(settings) if owner else None
     # The embedder's threads hold the interpreter; asked for it ten times as often, they let the event loop write sooner.
     sys.setswitchinterval(0.0005)
     or_exit(lambda: asyncio.run(work(settings, direct_url)))
+
+
+def direct_of(settings: Settings) -> str | None:
+    """DATABASE_DIRECT_URL under the same TLS as the other two."""
+    url = settings.database_direct_url
+    if url is None:
+        return None
+    return or_exit(lambda: with_tls(url.get_secret_value(), settings.database_tls, settings.database_ca_file))
 
 
 async def work(settings: Settings, direct_url: str | None) -> None:
@@ -116,7 +135,14 @@ async def work(settings: Settings, direct_url: str | None) -> None:
     loop = asyncio.get_running_loop()
     for number in STOPPING:
         loop.add_signal_handler(number, stop.set)
-    async with open_resources(settings) as resources, Extractor() as extractor:
+    tracing = open_tracing(settings.collector, service="hybrid-search-worker")
+    telemetry = Telemetry(Metrics(), tracing.tracer)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, tracing.close)
+        metrics = listening(telemetry.metrics, host=settings.host, port=settings.worker_metrics_port)
+        metrics_port = stack.enter_context(metrics)
+        resources = await stack.enter_async_context(open_resources(settings, telemetry=telemetry))
+        extractor = await stack.enter_async_context(Extractor())
         tools = Tools(
             resources.primary,
             resources.blobs,
@@ -124,6 +150,10 @@ async def work(settings: Settings, direct_url: str | None) -> None:
             resources.profile,
             extractor,
             settings.blob_grace_seconds,
+            telemetry,
+        )
+        log.info(
+            "worker started", profile=resources.profile.name, owner=direct_url is not None, metrics_port=metrics_port
         )
         schedule = Schedule(settings.worker_poll_seconds, settings.lease_seconds, settings.worker_batch)
         await run_worker(tools, schedule=schedule, stop=stop, direct_url=direct_url)

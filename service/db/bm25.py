@@ -1,6 +1,6 @@
 """The lexical leg: BM25 as an inner product of two sparse vectors.
 
-A chunk's row keeps the tf-saturation of each term (`indexing.py`); the question's vector, made here inside the statement,
+A chunk's row keeps the tf-saturation of each term (`terms.py`); the question's vector, made here inside the statement,
 carries idf = ln(1 + (N - df + .5) / (df + .5)), so document frequencies may be refreshed without touching a chunk.
 """
 

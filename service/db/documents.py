@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import Select, and_, case, exists, literal, select
+from sqlalchemy import Select, and_, case, exists, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.jobs import INDEX_KINDS
@@ -149,10 +149,15 @@ def of_status(status: Status) -> list[Any]:
 
 
 async def list_chunks(connection: AsyncConnection, document: Document, *, limit: int, after: int | None) -> list[Chunk]:
-    """In order, of the version that search serves; the caller has found the document in the tenant's scope."""
+    """In order, of the version that search serves; the caller has found the document in the tenant's scope.
+
+    The one chunk of a document without text is kept empty and shows the title, which is what it is found by.
+    """
     c = chunks.c
+    text = func.coalesce(func.nullif(c.text, ""), documents.c.title, "").label("text")
     statement = (
-        select(c.id, c.ordinal, c.text, c.char_start, c.char_end, c.page)
+        select(c.id, c.ordinal, text, c.char_start, c.char_end, c.page)
+        .join_from(chunks, documents, documents.c.id == c.document_id)
         .where(c.document_id == document.id)
         .order_by(c.ordinal)
         .limit(limit)

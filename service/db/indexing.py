@@ -1,4 +1,4 @@
-"""What makes a version searchable: chunks, terms, embeddings and the document's own fields, in one transaction."""
+"""A version's way from pending to served, or to failed; its chunks are written by `chunk_rows.py` in the same transaction."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -6,43 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import numpy as np
-import orjson
-from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy import (
-    ARRAY,
-    BindParameter,
-    Insert,
-    Integer,
-    TableValuedAlias,
-    Text,
-    Uuid,
-    bindparam,
-    cast,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Integer, Uuid, delete, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.types import TypeEngine
 
 from service.db import jobs
+from service.db.arrays import rows_of
 from service.db.jobs import ReturnedJob
 from service.db.primary import cannot_encode
-from service.db.tables import (
-    chunk_terms,
-    chunks,
-    collections,
-    document_versions,
-    documents,
-    embeddings,
-)
-from service.db.terms import insert_terms
+from service.db.tables import collections, document_versions, documents
 from service.domain.errors import ServiceError
-from service.domain.texts import ChunkText
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +36,12 @@ class PendingVersion:
     vector: Sequence[float] | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewChunk:
-    id: UUID
-    document_id: UUID
-    collection_id: UUID
-    profile_id: UUID
-    chunk: ChunkText
-    embedding: np.ndarray
-
-
 async def pending_versions(
     connection: AsyncConnection, wanted: Sequence[tuple[UUID, int]]
 ) -> dict[tuple[UUID, int], PendingVersion]:
     """The versions by (document, number); absent are those deleted or overtaken by a newer one since."""
     v, d, c = document_versions.c, documents.c, collections.c
-    keys = (
-        func.unnest(bindparam("ids", type_=ARRAY(Uuid)), bindparam("numbers", type_=ARRAY(Integer)))
-        .table_valued("id", "number", name="wanted")
-        .render_derived()
-    )
+    keys = rows_of("wanted", id=("ids", Uuid), number=("numbers", Integer))
     statement = (
         select(
             v.document_id,
@@ -121,84 +80,6 @@ async def lock_newer(connection: AsyncConnection, versions: Sequence[PendingVers
     statement = select(d.id, d.indexed_version).where(d.id.in_(numbers)).order_by(d.id).with_for_update()
     rows = await connection.execute(statement)
     return {row.id for row in rows if (row.indexed_version or 0) < numbers[row.id]}
-
-
-async def replace_chunks(connection: AsyncConnection, document_ids: Sequence[UUID], new: Sequence[NewChunk]) -> None:
-    """Removes what search knew of the documents and inserts the new chunks with their terms and embeddings."""
-    for table in (embeddings, chunk_terms, chunks):
-        await connection.execute(delete(table).where(table.c.document_id.in_(document_ids)))
-    if not new:
-        return
-    await connection.execute(INSERT_CHUNKS, chunk_columns(new))
-    await insert_terms(connection, [c.id for c in new], collection_ids={c.collection_id for c in new})
-    await connection.execute(
-        INSERT_EMBEDDINGS,
-        {
-            "chunk_ids": [c.id for c in new],
-            "profile_ids": [c.profile_id for c in new],
-            "collection_ids": [c.collection_id for c in new],
-            "document_ids": [c.document_id for c in new],
-            "vectors": [spelled(c.embedding) for c in new],
-        },
-    )
-
-
-def spelled(vector: np.ndarray) -> str:
-    """Its text form, as pgvector reads it and orjson writes it: ten times faster than Python's own."""
-    return orjson.dumps(vector.astype(np.float32), option=orjson.OPT_SERIALIZE_NUMPY).decode()
-
-
-def chunk_columns(new: Sequence[NewChunk]) -> dict[str, object]:
-    return {
-        "ids": [c.id for c in new],
-        "collection_ids": [c.collection_id for c in new],
-        "document_ids": [c.document_id for c in new],
-        "ordinals": [c.chunk.ordinal for c in new],
-        "texts": [c.chunk.text for c in new],
-        "starts": [c.chunk.char_start for c in new],
-        "ends": [c.chunk.char_end for c in new],
-        "pages": [c.chunk.page for c in new],
-    }
-
-
-def rows_of(name: str, **columns: tuple[str, type[TypeEngine[Any]]]) -> TableValuedAlias:
-    """A table made of arrays: one parameter a column, one round trip however many rows. COPY is refused under row security."""
-    arrays: list[BindParameter[Any]] = [bindparam(parameter, type_=ARRAY(kind)) for parameter, kind in columns.values()]
-    return func.unnest(*arrays).table_valued(*columns, name=name).render_derived()
-
-
-def insert_chunks() -> Insert:
-    r = rows_of(
-        "r",
-        id=("ids", Uuid),
-        collection_id=("collection_ids", Uuid),
-        document_id=("document_ids", Uuid),
-        ordinal=("ordinals", Integer),
-        text=("texts", Text),
-        char_start=("starts", Integer),
-        char_end=("ends", Integer),
-        page=("pages", Integer),
-    )
-    names = ["id", "collection_id", "document_id", "ordinal", "text", "char_start", "char_end", "page"]
-    return insert(chunks).from_select(names, select(*(r.c[name] for name in names)))
-
-
-def insert_embeddings() -> Insert:
-    r = rows_of(
-        "r",
-        chunk_id=("chunk_ids", Uuid),
-        profile_id=("profile_ids", Uuid),
-        collection_id=("collection_ids", Uuid),
-        document_id=("document_ids", Uuid),
-        vector=("vectors", Text),
-    )
-    c = r.c
-    names = ["chunk_id", "profile_id", "collection_id", "document_id", "embedding"]
-    columns = (c.chunk_id, c.profile_id, c.collection_id, c.document_id, cast(c.vector, HALFVEC))
-    return insert(embeddings).from_select(names, select(*columns))
-
-
-INSERT_CHUNKS, INSERT_EMBEDDINGS = insert_chunks(), insert_embeddings()
 
 
 async def serve_versions(

@@ -26,7 +26,7 @@ from service.db.tables import collections, jobs
 from service.domain.ids import new_id
 
 INDEX_TEXT, INDEX_FILE = "index_text", "index_file"  # apart, so that a slow file never delays small documents
-INDEX_KINDS = (INDEX_TEXT, INDEX_FILE)  # payload {"version": n}
+INDEX_KINDS = (INDEX_TEXT, INDEX_FILE)  # payload {"version": n}, and the request that made it: `telemetry.logs.origin`
 DELETE_BLOBS = "delete_blobs"  # payload {"keys": [...]}
 DELETE_COLLECTION = "delete_collection"
 REFRESH_STATISTICS = "refresh_statistics"  # deduplicated per collection, see `statistics_key`

@@ -5,25 +5,54 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from service.db.owner import as_owner
+from service.domain.errors import ServiceError
 
 ROOT = Path(__file__).resolve().parents[2]
+MIGRATIONS = ROOT / "migrations"
+HISTORY = ("base", "expand", "contract")
 
 
 def alembic_config(direct_url: str) -> Config:
-    config = Config(toml_file=ROOT / "pyproject.toml")
+    """Where the migrations are, beside this package: an installed service has no pyproject.toml, whose [tool.alembic] is for
+    the command `alembic`.
+    """
+    config = Config()
+    places = [MIGRATIONS / "versions" / name for name in HISTORY]
+    config.set_main_option("script_location", literal(MIGRATIONS))
+    config.set_main_option("version_locations", "\n".join(literal(place) for place in places))
+    config.set_main_option("path_separator", "newline")
     config.attributes["url"] = direct_url
     return config
+
+
+def literal(path: Path) -> str:
+    """As an option's value, in which a percent sign begins a reference."""
+    return str(path).replace("%", "%%")
+
+
+class NoRevisionError(ServiceError):
+    """A revision or a branch that no migration has."""
 
 
 async def upgrade(direct_url: str, revision: str = "heads") -> None:
     """Brings the database to a revision; one deployer at a time, one transaction a migration.
 
-    Raises UnavailableError or WrongRoleError.
+    Raises UnavailableError, WrongRoleError or NoRevisionError.
     """
+    config = alembic_config(direct_url)
+    try:
+        ScriptDirectory.from_config(config).get_revisions(revision)
+    except CommandError as error:
+        raise NoRevisionError(
+            f"no migration is called {revision!r}: `heads` brings everything, and `expand@head` what may run under the old"
+            " code, once there is an expand migration"
+        ) from error
     async with as_owner(direct_url):
         pass  # What is wrong with the address or the role is said before Alembic can say it in a traceback.
     await asyncio.to_thread(upgrade_patiently, direct_url, revision)

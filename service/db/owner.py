@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import URL, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy import URL, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from service.db.addresses import BadAddressError
+from service.db.addresses import Address, asyncpg_tls
 from service.db.primary import answering
 from service.domain.errors import ServiceError
 
@@ -19,14 +19,15 @@ class WrongRoleError(ServiceError):
     """A login role that could see or change more than its part, or less."""
 
 
-def sqlalchemy_url(url: str) -> URL:
-    """The same address under the name that picks asyncpg, which calls `sslmode` by another name. Raises BadAddressError."""
-    try:
-        address = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise BadAddressError("a database URL reads postgresql://user:password@host:port/database") from error
-    ours = {"ssl": address.query["sslmode"]} if "sslmode" in address.query else {}
-    return address.set(drivername="postgresql+asyncpg", query=ours)
+def open_direct(direct_url: str, **options: str) -> AsyncEngine:
+    """Of connections that end with their use. Raises BadAddressError."""
+    address = Address.direct(direct_url)
+    return create_async_engine(
+        URL.create("postgresql+asyncpg", address.user, address.password, address.host, address.port, address.database),
+        poolclass=NullPool,
+        connect_args={"ssl": asyncpg_tls(address)},
+        **options,
+    )
 
 
 @asynccontextmanager
@@ -36,7 +37,7 @@ async def as_owner(direct_url: str, *, autocommit: bool = False) -> AsyncIterato
     Raises UnavailableError, and WrongRoleError when the role of the URL may not become the owner.
     """
     options = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
-    engine = create_async_engine(sqlalchemy_url(direct_url), poolclass=NullPool, **options)
+    engine = open_direct(direct_url, **options)
     try:
         async with answering(), engine.begin() as connection:
             await become_owner(connection)

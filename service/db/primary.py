@@ -1,8 +1,9 @@
 """The writing door: SQLAlchemy on asyncpg, as the application role."""
 
+import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from uuid import UUID
 
 import asyncpg
@@ -10,11 +11,13 @@ import orjson
 from sqlalchemy import URL, bindparam, event, func, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from service.db.addresses import Address, asyncpg_tls
 from service.domain.errors import OverloadedError, UnavailableError
+from service.telemetry.loads import PoolLoad
 
 SET_TENANT = select(func.set_config("app.tenant_id", bindparam("tenant_id"), True))  # noqa: FBT003  SQL's is_local
 # SQLSTATE classes: connection lost, server stopping or starting, out of resources, closed database, a standby;
@@ -24,6 +27,7 @@ CONTENDED = ("40", "55P03", "57014")
 REFUSED = ("28", "3D")
 IDLE_SECONDS = 5.0  # A connection unused for longer is asked for a sign of life before it is given out.
 NO_ANSWER = "the database does not answer"
+WRONG_TLS = "the database refuses TLS, or does not prove who it is, as DATABASE_TLS and DATABASE_CA_FILE ask it to"
 LOGIN_REFUSED = "the database refuses the login: a wrong role, password or database name"
 
 
@@ -43,7 +47,11 @@ async def answering() -> AsyncIterator[None]:
             raise UnavailableError(NO_ANSWER) from error
         raise
     except (OSError, TimeoutError) as error:
-        raise UnavailableError(NO_ANSWER) from error
+        raise UnavailableError(no_answer(error)) from error
+
+
+def no_answer(error: Exception) -> str:
+    return WRONG_TLS if isinstance(error, ssl.SSLError) or "rejected SSL upgrade" in str(error) else NO_ANSWER
 
 
 def cannot_encode(error: DBAPIError) -> bool:
@@ -93,14 +101,16 @@ class Primary:
             connect_args={"timeout": 10, "ssl": asyncpg_tls(address), **caches},
         )
 
+        self._size, self._asked, self._refused = pool_size, 0, 0
         event.listen(self.engine.sync_engine, "checkin", note_use)
         event.listen(self.engine.sync_engine, "checkout", refuse_lost)
 
     @asynccontextmanager
     async def look(self) -> AsyncIterator[AsyncConnection]:
         """For a single statement on tables that belong to nobody: no transaction around it, one round trip in all."""
-        async with answering(), self.engine.connect() as connection:
-            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+        with self._asking():
+            async with answering(), self.engine.connect() as connection:
+                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def begin(self, tenant_id: UUID | None = None) -> AsyncIterator[AsyncConnection]:
@@ -108,10 +118,26 @@ class Primary:
 
         Raises UnavailableError when the database cannot be reached, OverloadedError when others are in the way.
         """
-        async with answering(), self.engine.begin() as connection:
-            if tenant_id is not None:
-                await act_for(connection, tenant_id)
-            yield connection
+        with self._asking():
+            async with answering(), self.engine.begin() as connection:
+                if tenant_id is not None:
+                    await act_for(connection, tenant_id)
+                yield connection
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        self._asked += 1
+        try:
+            yield
+        except PoolTimeoutError as error:
+            self._refused += 1
+            raise OverloadedError("every connection to the database is in use; try again shortly") from error
+        finally:
+            self._asked -= 1
+
+    def load(self) -> PoolLoad:
+        in_use = self.engine.pool.checkedout()  # type: ignore[attr-defined]  # a QueuePool has it, Pool does not
+        return PoolLoad(self._size, in_use, max(self._asked - in_use, 0), self._refused)
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -14,6 +14,7 @@ from service.db.addresses import Address, asyncpg_tls
 from service.db.read_pool import SET_CONFIG, Gate, Row
 from service.db.retrieval import Statement
 from service.domain.errors import OverloadedError, UnavailableError
+from service.telemetry.loads import PoolLoad
 
 LOST = (
     OSError,
@@ -71,6 +72,9 @@ class AsyncpgReader:
             if isinstance(error, ValueError):  # A value that asyncpg cannot encode: our mistake.
                 raise
             raise UnavailableError("the search database does not answer") from error
+
+    def loads(self) -> Mapping[str, PoolLoad]:
+        return {"search": self.gate.load()}
 
     async def open(self) -> None:
         """On first use: a pool may not be opened by two tasks."""

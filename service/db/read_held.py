@@ -13,6 +13,7 @@ from pgvector.asyncpg import register_vector
 from service.db.addresses import Address, asyncpg_tls
 from service.db.read_pool import Row
 from service.db.retrieval import Statement
+from service.telemetry.loads import PoolLoad
 
 SET_SESSION = "select set_config(key, value, false) from unnest($1::text[], $2::text[]) as setting(key, value)"
 
@@ -38,6 +39,9 @@ class HeldReader:
         rows = await self.connection.fetch(statement.sql, *bound)
         self.seconds.append(time.perf_counter() - begun)
         return [tuple(row) for row in rows]
+
+    def loads(self) -> Mapping[str, PoolLoad]:
+        return {}
 
     async def close(self) -> None:
         await self.connection.close()

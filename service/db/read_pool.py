@@ -10,9 +10,12 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from service.db.retrieval import Statement
 from service.domain.errors import OverloadedError
+from service.telemetry.loads import PoolLoad
 
 Row = tuple[object, ...]
 T = TypeVar("T")
+
+PING = Statement("select 1", (), prepared=True)
 
 # Set for the transaction alone: nothing else survives transaction pooling, or must.
 SET_CONFIG = "select set_config(key, value, true) from unnest($1::text[], $2::text[]) as setting(key, value)"
@@ -28,6 +31,9 @@ class Reader(Protocol):
         self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
     ) -> Sequence[Row]: ...
 
+    def loads(self) -> Mapping[str, PoolLoad]:
+        """Of each pool it has, by name. Safe to call from any thread."""
+
     async def close(self) -> None: ...
 
 
@@ -39,13 +45,15 @@ class Gate:
 
     def __init__(self, *, running: int, waiting: int, deadline_seconds: float) -> None:
         self.slots = asyncio.Semaphore(running)
+        self.size = running
         self.most = running + waiting
-        self.inside = 0
+        self.inside = self.at_work = self.refused = 0
         self.deadline_seconds = deadline_seconds
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Raises OverloadedError when the queue is full."""
         if self.inside >= self.most:
+            self.refused += 1
             raise OverloadedError("too many searches at once")
         self.inside += 1
         task = asyncio.ensure_future(self._in_turn(work))
@@ -54,12 +62,19 @@ class Gate:
 
     async def _in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
         async with self.slots:
-            return await work()
+            self.at_work += 1
+            try:
+                return await work()
+            finally:
+                self.at_work -= 1
 
     def _left(self, task: "asyncio.Future[Any]") -> None:
         self.inside -= 1
         if not task.cancelled():
             task.exception()  # seen: nobody may be waiting for it any more
+
+    def load(self) -> PoolLoad:
+        return PoolLoad(self.size, self.at_work, max(self.inside - self.at_work, 0), self.refused)
 
     async def drained(self) -> None:
         """Waits until every unit has ended, at most the deadline."""

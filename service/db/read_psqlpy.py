@@ -19,6 +19,7 @@ from service.db.addresses import Address, psqlpy_tls
 from service.db.read_pool import SET_CONFIG, Gate, Reader, Row
 from service.db.retrieval import Statement
 from service.domain.errors import OverloadedError, UnavailableError
+from service.telemetry.loads import PoolLoad
 
 # psqlpy tells errors by their text alone; `lc_messages` is C.
 TOO_SLOW = ("statement timeout", "canceling statement")
@@ -26,6 +27,7 @@ LOST = (
     "connection closed", "connection refused", "connection reset", "terminating connection", "server closed",
     "starting up", "shutting down", "communicating with the server", "connecting to server", "timeout",
     "pool is closed", "too many clients", "remaining connection slots", "query_wait_timeout",
+    "fatal:",  # by definition the end of a connection; a pooler that cannot reach the server has words of its own
 )  # fmt: skip
 
 
@@ -86,6 +88,10 @@ class PsqlpyReader:
             return await self.gate.run(unit)
         except PsqlpyError as error:
             raise translated(error) from error
+
+    def loads(self) -> Mapping[str, PoolLoad]:
+        rare = {f"{name}_rare": load for name, load in self.rare.loads().items()}
+        return {"search": self.gate.load(), **rare}
 
     async def close(self) -> None:
         await self.rare.close()

@@ -35,6 +35,7 @@ from service.db.tables import search_embeddings as e
 from service.db.tables import search_terms as t
 from service.domain.filters import Filter
 from service.domain.queries import WIDENING, WINDOW, Mode
+from service.telemetry.loads import StatementLoad
 
 EXACT = bindparam("exact_chunks", type_=Integer)
 SHAPES = 64  # Prepared for ever on every connection; a rarer shape runs unprepared.
@@ -166,6 +167,9 @@ class Statements:
     def __init__(self) -> None:
         self.prepared: dict[Shape, Statement] = {}
         self.rare: OrderedDict[Shape, Statement] = OrderedDict()
+
+    def load(self) -> StatementLoad:
+        return StatementLoad(prepared=len(self.prepared), unprepared=len(self.rare))
 
     def of(self, shape: Shape, filter: Filter | None) -> Statement:  # noqa: A002
         known = self.prepared.get(shape) or self.rare.get(shape)

@@ -8,21 +8,19 @@ from sqlalchemy import ARRAY, Text, Uuid, bindparam, delete, func, insert, liter
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.arrays import rows_of
 from service.db.jobs import INDEX_FILE, INDEX_TEXT
 from service.db.locks import LockedDocument
 from service.db.tables import chunk_terms, chunks, document_versions, documents, embeddings, jobs
 from service.domain.documents import BlobBody, Collection, Fields, TextBody, Version
 from service.domain.ids import new_id
+from service.telemetry.logs import origin
 
 v, d = document_versions.c, documents.c
 
 
 def insert_new_documents() -> Any:  # noqa: ANN401  SQLAlchemy's types of a composed insert are private
-    rows = (
-        func.unnest(bindparam("ids", type_=ARRAY(Uuid)), bindparam("external_ids", type_=ARRAY(Text)))
-        .table_valued("id", "external_id", name="new")
-        .render_derived()
-    )
+    rows = rows_of("new", id=("ids", Uuid), external_id=("external_ids", Text))
     return (
         postgresql.insert(documents)
         .from_select(
@@ -101,6 +99,7 @@ async def enqueue_indexing(
     connection: AsyncConnection, collection: Collection, versions: Sequence[tuple[UUID, int, bool]]
 ) -> None:
     """`versions`: document, number, and whether it is a file."""
+    made_by = origin()
     rows = [
         {
             "id": new_id(),
@@ -108,7 +107,7 @@ async def enqueue_indexing(
             "tenant_id": collection.tenant_id,
             "collection_id": collection.id,
             "document_id": document_id,
-            "payload": {"version": number},
+            "payload": {"version": number, **made_by},
         }
         for document_id, number, is_file in versions
     ]

@@ -6,6 +6,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from service.telemetry.loads import EmbedderLoad
+
 Vector: TypeAlias = NDArray[np.float32]
 """`(dimension,)` float32, unit length, read-only."""
 Matrix: TypeAlias = NDArray[np.float32]
@@ -40,5 +42,8 @@ class Embedder(Protocol):
 
     def token_starts(self, text: str) -> Sequence[int]:
         """Where each token of the text begins, ascending, special ones not included. Safe to call from any thread."""
+
+    def load(self) -> EmbedderLoad:
+        """How busy it is. Safe to call from any thread."""
 
     async def close(self) -> None: ...

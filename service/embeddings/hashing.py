@@ -11,6 +11,7 @@ import numpy as np
 
 from service.domain.errors import UnavailableError
 from service.embeddings.base import Matrix, Vector
+from service.telemetry.loads import EmbedderLoad
 
 DIMENSION = 384
 MAX_TOKENS = 256
@@ -45,9 +46,11 @@ class HashingEmbedder:
     def __init__(self) -> None:
         self._buckets = lru_cache(maxsize=WORDS_KEPT)(word_buckets)
         self._closed = False
+        self._queries = 0
 
     async def embed_query(self, text: str) -> Vector:
         self._refuse_when_closed()
+        self._queries += 1
         vector: Vector = self._embed([text])[0]
         vector.flags.writeable = False
         return vector
@@ -61,6 +64,9 @@ class HashingEmbedder:
 
     def token_starts(self, text: str) -> Sequence[int]:
         return [match.start() for match in WORD.finditer(text)]
+
+    def load(self) -> EmbedderLoad:
+        return EmbedderLoad(queries={"computed": self._queries})
 
     async def close(self) -> None:
         self._closed = True

@@ -75,6 +75,10 @@ class Inference:
             raise UnavailableError(CLOSED) from error
         return asked.answer
 
+    def waiting(self) -> tuple[int, int]:
+        """Queries and passages that no pass has taken yet."""
+        return len(self._queries), len(self._passages)
+
     def close(self) -> None:
         """Waits for the passes that are running; what still waits fails with `UnavailableError`."""
         self._executor.shutdown(wait=False, cancel_futures=True)

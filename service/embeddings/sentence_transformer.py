@@ -10,6 +10,7 @@ from service.domain.errors import OverloadedError
 from service.embeddings.base import Matrix, Vector
 from service.embeddings.encoder import Encoder, Purpose, Sequenced
 from service.embeddings.inference import Inference
+from service.telemetry.loads import EmbedderLoad
 
 QUERIES_WAITING = 256  # Different queries in flight; at 16 together that is about a second of work for one core.
 SHORT = 2_048  # Characters that are tokenised within .5 ms: less than a thread hop would be worth.
@@ -30,17 +31,23 @@ class SentenceTransformerEmbedder:
         self._queries_waiting = queries_waiting
         self._cache: OrderedDict[str, Vector] = OrderedDict()
         self._in_flight: dict[str, asyncio.Task[Vector]] = {}
+        self._answers = {"cached": 0, "joined": 0, "computed": 0, "refused": 0}
 
     async def embed_query(self, text: str) -> Vector:
         """The query's vector, white space squeezed; the same text is computed once, whoever else is asking for it."""
         query = " ".join(text.split())
         if (cached := self._cache.get(query)) is not None:
             self._cache.move_to_end(query)
+            self._answers["cached"] += 1
             return cached
         computing = self._in_flight.get(query)
-        if computing is None:
+        if computing is not None:
+            self._answers["joined"] += 1
+        else:
             if len(self._in_flight) >= self._queries_waiting:
+                self._answers["refused"] += 1
                 raise OverloadedError("Too many queries are waiting for the embedding model.")
+            self._answers["computed"] += 1
             computing = self._in_flight[query] = asyncio.create_task(self._compute(query))
         # Shielded: a caller who leaves must not take the answer away from the others.
         return await asyncio.shield(computing)
@@ -58,6 +65,9 @@ class SentenceTransformerEmbedder:
 
     def token_starts(self, text: str) -> Sequence[int]:
         return self._encoder.token_starts(text)
+
+    def load(self) -> EmbedderLoad:
+        return EmbedderLoad(*self._inference.waiting(), cached=len(self._cache), queries=dict(self._answers))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._inference.close)

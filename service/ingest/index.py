@@ -12,24 +12,22 @@ from uuid import UUID
 import numpy as np
 import structlog
 
-from service.blobs.store import Blobs
 from service.db import indexing, jobs
-from service.db.indexing import NewChunk, PendingVersion, StatementRefusedError
+from service.db.indexing import PendingVersion
 from service.db.jobs import Job
-from service.db.primary import Primary
 from service.db.profiles import EmbeddingProfile
 from service.domain.errors import BlobCorruptError, BlobNotFoundError, ExtractionError
-from service.domain.ids import new_id
 from service.domain.texts import ChunkText, ExtractedText
 from service.embeddings.base import Embedder
 from service.ingest.chunk import fit_title, split_into_chunks
-from service.ingest.extract import Extractor
+from service.ingest.report import named
+from service.ingest.tools import Tools
+from service.ingest.write import Indexable, write
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 PART_CHARACTERS = 400_000  # some 400 chunks embedded and written together
-STATISTICS_AT_MOST = 4.0  # seconds that a collection's statistics are behind, while more of it waits to be indexed
 WHOLE_CHARACTERS = 100_000  # A document with its own vector is one chunk; more terms than this a row cannot hold.
 
 log = structlog.get_logger()
@@ -42,26 +40,6 @@ class Read:
     job: Job
     version: PendingVersion
     text: ExtractedText | ExtractionError
-
-
-@dataclass(frozen=True, slots=True)
-class Indexable:
-    """One version with its job; either chunks to serve or the reason why there are none."""
-
-    job: Job
-    version: PendingVersion
-    chunks: tuple[ChunkText, ...] = ()
-    failure: ExtractionError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    primary: Primary
-    blobs: Blobs
-    embedder: Embedder
-    profile: EmbeddingProfile  # the embedder's
-    extractor: Extractor
-    blob_grace_seconds: float
 
 
 def passages(title: str | None, chunks: Sequence[ChunkText], embedder: Embedder) -> list[str]:
@@ -88,11 +66,15 @@ async def index_of_tenant(tenant_id: UUID | None, claimed: Sequence[Job], *, too
             await refuse(connection, [wanted[key] for key in foreign], profile=tools.profile)
             found = {key: version for key, version in found.items() if key not in foreign}
     for part in sized(list(found.values())):
-        read = await asyncio.gather(*(read_version(wanted[v.document_id, v.number], v, tools=tools) for v in part))
+        with tools.telemetry.index_stage("read"):
+            read = await asyncio.gather(*(read_version(wanted[v.document_id, v.number], v, tools=tools) for v in part))
         # One thread for all of them: ten megabytes of text take seconds, and more threads only hinder the embedder's.
-        prepared = await asyncio.to_thread(chunk_all, read, tools.embedder)
-        vectors = await embed(prepared, tools.embedder)
-        await write(tenant_id, list(zip(prepared, vectors, strict=True)), tools=tools)
+        with tools.telemetry.index_stage("chunk"):
+            prepared = await asyncio.to_thread(chunk_all, read, tools.embedder)
+        with tools.telemetry.index_stage("embed"):
+            vectors = await embed(prepared, tools.embedder)
+        with tools.telemetry.index_stage("write"):
+            await write(tenant_id, list(zip(prepared, vectors, strict=True)), tools=tools)
 
 
 def sized(versions: Sequence[PendingVersion]) -> Iterator[list[PendingVersion]]:
@@ -112,7 +94,7 @@ def sized(versions: Sequence[PendingVersion]) -> Iterator[list[PendingVersion]]:
 async def refuse(connection: "AsyncConnection", claimed: Sequence[Job], *, profile: EmbeddingProfile) -> None:
     """Two models of one dimension mix silently, so the jobs wait for a worker of their collection's model."""
     reason = f"the collection's embedding profile is not {profile.name!r}, the only one that this worker has"
-    log.error("foreign profile", count=len(claimed), profile=profile.name)
+    log.error("foreign profile", count=len(claimed), profile=profile.name, **named(claimed))
     await jobs.fail(connection, claimed, error=reason, outage=True)
 
 
@@ -125,7 +107,8 @@ async def read_version(job: Job, version: PendingVersion, *, tools: Tools) -> Re
     except ExtractionError as failure:
         return Read(job, version, failure)
     except (BlobNotFoundError, BlobCorruptError) as error:
-        log.warning("blob lost", document_id=str(version.document_id), blob_key=version.blob_key, error=str(error))
+        ids = {"document_id": str(version.document_id), "job_id": str(job.id)}
+        log.warning("blob lost", **ids, blob_key=version.blob_key, error=str(error))
         return Read(job, version, ExtractionError("corrupt", "the stored file is damaged or missing"))
 
 
@@ -171,79 +154,6 @@ async def embed(prepared: Sequence[Indexable], embedder: Embedder) -> list[np.nd
             result.append(matrix[taken : taken + len(item.chunks)])
             taken += len(item.chunks)
         else:
-            row = np.asarray(vector, np.float32)
-            result.append((row / np.linalg.norm(row))[None, :])
+            row = np.asarray(vector, np.float64)
+            result.append((row / np.linalg.norm(row)).astype(np.float32)[None, :])
     return result
-
-
-async def write(tenant_id: UUID | None, batch: list[tuple[Indexable, np.ndarray]], *, tools: Tools) -> None:
-    """Commits the batch; where the database refuses a row, each version alone, and the culprit ends `failed`."""
-    try:
-        await commit(tenant_id, batch, tools=tools)
-    except StatementRefusedError as error:
-        if len(batch) > 1:
-            for single in batch:
-                await write(tenant_id, [single], tools=tools)
-            return
-        item, _ = batch[0]
-        log.warning("version refused", document_id=str(item.version.document_id), error=str(error))
-        failure = ExtractionError("corrupt", "the database cannot hold this text")
-        empty = np.empty((0, tools.embedder.dimension), np.float32)
-        await commit(tenant_id, [(Indexable(item.job, item.version, failure=failure), empty)], tools=tools)
-
-
-async def commit(tenant_id: UUID | None, batch: list[tuple[Indexable, np.ndarray]], *, tools: Tools) -> None:
-    """Fields, chunks, terms, embeddings, statuses and the jobs' end: all of it, or nothing."""
-    async with indexing.refusing(), tools.primary.begin(tenant_id) as connection:
-        ours = await jobs.finish(connection, [item.job for item, _ in batch])
-        held = [(item, matrix) for item, matrix in batch if item.job.id in ours]
-        newer = await indexing.lock_newer(connection, [item.version for item, _ in held])
-        held = [(item, matrix) for item, matrix in held if item.version.document_id in newer]
-        for item, _ in held:
-            if item.failure is not None:
-                v = item.version
-                await indexing.mark_failed(
-                    connection, v.document_id, v.number, code=item.failure.code, message=str(item.failure)
-                )
-        served = [(item, matrix) for item, matrix in held if item.failure is None]
-        if not served:
-            return
-        versions = [item.version for item, _ in served]
-        await indexing.serve_versions(connection, versions, [len(item.chunks) for item, _ in served])
-        await indexing.replace_chunks(connection, [v.document_id for v in versions], new_chunks(served))
-        orphans = await indexing.drop_overtaken(connection, versions)
-        if orphans:
-            await jobs.enqueue(
-                connection,
-                jobs.DELETE_BLOBS,
-                tenant_id=tenant_id,
-                payload={"keys": orphans},
-                delay_seconds=tools.blob_grace_seconds,
-            )
-        # In id order: each stays locked until the commit, and two batches must not wait for each other.
-        collections = dict(sorted({v.collection_id: v.collection_chunks for v in versions}.items()))
-        awaited = await jobs.awaited_collections(connection, collections.keys())
-        for collection_id, chunks in collections.items():
-            await jobs.enqueue(
-                connection,
-                jobs.REFRESH_STATISTICS,
-                tenant_id=tenant_id,
-                collection_id=collection_id,
-                dedupe_key=jobs.statistics_key(collection_id),
-                delay_seconds=STATISTICS_AT_MOST if collection_id in awaited else statistics_delay(chunks),
-            )
-
-
-def statistics_delay(chunks: int) -> float:
-    """A recount costs some ten seconds a million chunks: soon for small collections, in good time for large ones."""
-    return min(0.2 + chunks / 20_000, STATISTICS_AT_MOST)
-
-
-def new_chunks(served: Sequence[tuple[Indexable, np.ndarray]]) -> list[NewChunk]:
-    return [
-        NewChunk(
-            new_id(), item.version.document_id, item.version.collection_id, item.version.profile_id, chunk, matrix[row]
-        )
-        for item, matrix in served
-        for row, chunk in enumerate(item.chunks)
-    ]

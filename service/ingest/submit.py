@@ -82,7 +82,7 @@ async def submit_file(
         collection = await find_collection(connection, tenant_id, collection_name)
         if unchanged := await find_unchanged(connection, collection, offer):
             return unchanged
-    key = make_blob_key(tenant_id, offer.document_id, 1)
+    key = make_blob_key(tenant_id, offer.document_id, 1, prefix=blobs.prefix)
     sha256 = upload.sha256.hex()
     await blobs.put(key, upload.path, content_type=upload.content_type, sha256=sha256, filename=upload.filename)
     offer = replace(offer, version=file_version(submission.fields, upload, key=key))

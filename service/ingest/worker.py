@@ -16,7 +16,9 @@ from service.db.jobs import Job, ReturnedJob
 from service.db.primary import Primary, act_for
 from service.domain.errors import ServiceError, UnavailableError
 from service.ingest import upkeep
-from service.ingest.index import Tools, index_batch
+from service.ingest.index import index_batch
+from service.ingest.report import attempting, named
+from service.ingest.tools import Tools
 from service.ingest.watch import BUSY, OUTAGE_SECONDS, Watch, pause
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ async def run_worker(tools: Tools, *, schedule: Schedule, stop: asyncio.Event, d
     """
 
     async def work(claimed: Sequence[Job]) -> None:
-        await run_jobs(claimed, tools=tools, direct_url=direct_url)
+        with attempting(claimed, telemetry=tools.telemetry):
+            await run_jobs(claimed, tools=tools, direct_url=direct_url)
 
     async with asyncio.TaskGroup() as group:
         lanes = schedule.lanes(owner=direct_url is not None)
@@ -130,7 +133,8 @@ async def attempt(claimed: Sequence[Job], work: Work, *, primary: Primary) -> No
         # Not OverloadedError: what is too much for the database in every attempt must end.
         outage = isinstance(error, UnavailableError)
         reason = str(error) if isinstance(error, ServiceError) else type(error).__name__
-        log.warning("jobs failed", kind=claimed[0].kind, count=len(claimed), reason=reason, exc_info=not outage)
+        line = {"kind": claimed[0].kind, "count": len(claimed), "reason": reason, **named(claimed)}
+        log.warning("jobs failed", **line, exc_info=not outage)
         async with primary.begin() as connection:
             await bury(connection, await jobs.fail(connection, claimed, error=reason, outage=outage))
 
@@ -168,7 +172,7 @@ async def bury(connection: "AsyncConnection", returned: Sequence[ReturnedJob]) -
     """A document whose every attempt failed must not stay `pending`: together with its job's death it is `failed`."""
     for job in returned:
         if job.state == "dead" and job.kind in jobs.INDEX_KINDS and job.document_id is not None:
-            log.error("document given up", document_id=str(job.document_id))
+            log.error("document given up", document_id=str(job.document_id), job_id=str(job.id))
             await act_for(connection, job.tenant_id)
             await indexing.mark_failed(
                 connection,

@@ -46,6 +46,11 @@ class StateFolder:
     def api_key_file(self) -> Path:
         return self.path / "api_key"
 
+    @property
+    def environment_file(self) -> Path:
+        """What the service was started with, for a shell that starts its other commands."""
+        return self.path / "environment"
+
     def subfolder(self, *names: str) -> Path:
         """Made when it is missing, each part of it for the folder's owner."""
         place = self.path

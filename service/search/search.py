@@ -1,7 +1,8 @@
 """One search: question → embedding → one statement → hits. The embedding comes first: no connection waits for it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from service.domain.errors import InvalidError, NotFoundError, OverloadedError, 
 from service.domain.hits import ChunkHit, Hit, Hits, SearchWarning
 from service.domain.queries import WIDENING, Query, Words
 from service.embeddings.base import Embedder, Vector
+from service.telemetry.telemetry import SearchClock, SearchRoute, Telemetry
 
 ALL = 2**31 - 2  # `exact: true`: every collection counts as small
 TINY_CHUNKS = 2_000  # What leaves at most so many is scored whole by its words: cheaper than choosing candidates.
@@ -34,30 +36,33 @@ class Searching:
     profile: EmbeddingProfile
     exact_chunks: int
     lexical_budget: int
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
 
 class CollectionChangedError(UnavailableError):
     """The collection was declared anew since it was looked up, so its filter may mean something else."""
 
 
-async def search(query: Query, collection: Collection, *, tools: Searching) -> Hits:
+async def search(query: Query, collection: Collection, *, tools: Searching, clock: SearchClock | None = None) -> Hits:
     """Raises NotFoundError or CollectionChangedError when the collection is not what it was, and InvalidError,
-    OverloadedError or UnavailableError.
+    OverloadedError or UnavailableError. `clock` is the request's.
     """
+    clock = clock or tools.telemetry.search_clock()
     words = Words.parse(query.question)
     if not words.text and (query.vector is None or query.mode == "lexical"):
         raise InvalidError("it has nothing to look for", field="query")
-    query, vector, warnings = await embedded(query, words, collection, tools=tools)
-    rows = await run(query, words, vector, collection, tools=tools)
+    with clock.stage("embedding") if query.vector is None and query.mode != "lexical" else nullcontext():
+        query, vector, warnings = await embedded(query, words, collection, tools=tools)
+    with clock.stage("statement"):
+        rows = await run(query, words, vector, collection, tools=tools)
     # A leg alone goes on until it has found `limit` documents or nothing is left.
     while query.mode != "hybrid" and len(hits_of(rows)) < query.limit and found(rows[0], query) == query.fusion.window:
         query = replace(query, fusion=replace(query.fusion, window=query.fusion.window * WIDENING))
-        rows = await run(query, words, vector, collection, tools=tools)
-    return Hits(
-        tuple(hit(row) for row in hits_of(rows)),
-        profile=tools.profile.name,
-        warnings=(*warnings, *told(rows[0], query, words)),
-    )
+        with clock.stage("statement"):
+            rows = await run(query, words, vector, collection, tools=tools)
+    warnings = (*warnings, *told(rows[0], query, words))
+    tools.telemetry.searched(route_of(rows[0], query, words), [warning.code for warning in warnings])
+    return Hits(tuple(hit(row) for row in hits_of(rows)), profile=tools.profile.name, warnings=warnings)
 
 
 async def embedded(
@@ -137,6 +142,15 @@ def settings(query: Query, tenant_id: UUID) -> Mapping[str, str]:
     if query.limits.timeout_ms is not None:
         chosen["statement_timeout"] = str(query.limits.timeout_ms)
     return chosen
+
+
+def route_of(row: SearchRow, query: Query, words: Words) -> SearchRoute:
+    """How the semantic candidates were found, or what stood in for them."""
+    if words.phrases:
+        return "phrase"
+    if query.mode == "lexical":
+        return "lexical"
+    return "exact" if row.exact else "hnsw"
 
 
 def hits_of(rows: Sequence[SearchRow]) -> list[SearchRow]:
