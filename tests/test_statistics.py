@@ -129,7 +129,7 @@ async def test_a_collection_settles_within_five_seconds_of_its_last_document(
 async def test_the_wait_before_a_recount_is_short_and_never_over_four_seconds() -> None:
     from service.ingest.write import statistics_delay  # noqa: PLC0415  a name of one test
 
-    assert statistics_delay(0) == 0.2
+    assert statistics_delay(0) == 0.1
     assert statistics_delay(10**9) == 4.0
 
 

@@ -47,8 +47,10 @@ def version(program: Path) -> tuple[int, ...]:
 
 def run(*command: str | Path, folder: Path) -> str:
     """Its output; SystemExit with the end of it when it fails."""
+    # What `make pgbouncer` tells its children would reach PgBouncer's own make, which stumbles over it.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(  # noqa: S603 - spelled below
-        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     if done.returncode:
         sys.exit(f"{command[0]} failed:\n{done.stdout[-3000:]}")

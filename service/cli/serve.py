@@ -119,7 +119,7 @@ def worker(
     direct_url = direct_of(settings) if owner else None
     # The embedder's threads hold the interpreter; asked for it ten times as often, they let the event loop write sooner.
     sys.setswitchinterval(0.0005)
-    or_exit(lambda: asyncio.run(work(settings, direct_url)))
+    or_exit(lambda: run_on_uvloop(work(settings, direct_url)))
 
 
 def direct_of(settings: Settings) -> str | None:

@@ -96,7 +96,7 @@ async def commit(tenant_id: UUID | None, batch: list[tuple[Indexable, np.ndarray
 
 def statistics_delay(chunks: int) -> float:
     """A recount costs some ten seconds a million chunks: soon for small collections, in good time for large ones."""
-    return min(0.2 + chunks / 20_000, STATISTICS_AT_MOST)
+    return min(0.1 + chunks / 30_000, STATISTICS_AT_MOST)
 
 
 def new_chunks(served: Sequence[tuple[Indexable, np.ndarray]]) -> list[NewChunk]:
