@@ -39,7 +39,8 @@ dev: $(VENV)/.installed-dev ## Make .venv with the tools for tests and checks to
 test: $(VENV)/.installed-dev ## Run the tests: no Docker, no network; TEST_STACK=containers or env runs them elsewhere
 	@$(IN) -m pytest -n $(if $(filter env,$(TEST_STACK)),0,auto)
 
-test-all: r2 test ## The tests with the R2 emulator beside rclone
+test-all: export THOROUGH = 1
+test-all: r2 test ## All of them: the slow ones too, and the R2 emulator beside rclone
 
 test-pgbouncer: pgbouncer ## The tests of the service through PgBouncer in transaction mode, tracked, then untracked
 	@TEST_POOLER=tracked $(IN) -m pytest -n auto

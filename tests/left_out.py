@@ -3,10 +3,11 @@
 A skip's reason reads "why; add it with: command". One without a command is a failure.
 """
 
+import os
 import re
 from collections import Counter
-from collections.abc import Generator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar
 
 import pytest
 
@@ -32,6 +33,16 @@ PASSED_OVER = {
     "test_upkeep_analyze": "loads twenty thousand documents to see what the planner knows",
 }
 LEFT = pytest.StashKey[int]()
+
+SLOW = "it loads thousands of documents, for a minute or two; add it with: make test-all"
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def thorough(test: Test) -> Test:
+    """What `make test` does without, if it is to take five minutes on two cores; CI runs it."""
+    slow: Test = pytest.mark.timeout(600)(test)
+    left_out: Test = pytest.mark.skipif(not os.environ.get("THOROUGH"), reason=SLOW)(slow)
+    return left_out
 
 
 def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:

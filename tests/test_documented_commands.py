@@ -1,6 +1,7 @@
 """Every command line in the documents does what its page says, in a fresh clone with a service of its own."""
 
 import asyncio
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,7 +17,9 @@ from service.local.ports import free_port
 from tests.documented import ROOT, Block, blocks, named_in_passing, pages, prints
 from tests.documented_reader import Reader
 from tests.documented_report import NOT_RUN
+from tests.left_out import SLOW
 
+TUTORIAL = "docs/tutorial/first-search.md"
 FOLLOWED = [page for page in pages() if any(block.reason is None for block in blocks(page))]
 
 
@@ -54,6 +57,8 @@ def new_tenant(local: Path, name: str) -> str:
 @pytest.mark.timeout(600)  # The tutorial indexes thousands of documents, on a machine that may be busy.
 @pytest.mark.parametrize("page", FOLLOWED)
 def test_a_page_can_be_followed_from_top_to_bottom(page: str, reader: Reader, request: pytest.FixtureRequest) -> None:
+    if page == TUTORIAL and not os.environ.get("THOROUGH"):
+        pytest.skip(SLOW)
     if shutil.which("curl") is None:
         pytest.skip("the documents use curl; add it with: apt-get install curl")
     todo = [block for block in blocks(page) if block.reason is None]

@@ -20,6 +20,7 @@ from service.cli.sample.tour import TOUR
 from service.resources import Resources
 from tests.api_calls import Api
 from tests.cli_calls import SERVICE, Finished, run, served
+from tests.left_out import thorough
 from tests.worker_calls import working_with
 
 SHADOWED = {"readline", "antigravity", "this", "turtle", "idlelib", "tkinter", "_tkinter"}
@@ -196,6 +197,7 @@ async def sampled(
         yield api, environment, await run(*SERVICE, "sample", **environment)
 
 
+@thorough
 async def test_everything_is_indexed_with_its_attributes(
     sampled: tuple[Api, dict[str, str], Finished], library: dict[str, Entry]
 ) -> None:
@@ -215,6 +217,7 @@ async def test_everything_is_indexed_with_its_attributes(
     assert re.search(r"[5-9],\d{3} documents in python-docs: [5-9],\d{3} new or changed, 0 unchanged\.", finished.err)
 
 
+@thorough
 async def test_repeating_changes_nothing_and_says_so(sampled: tuple[Api, dict[str, str], Finished]) -> None:
     api, environment, _first = sampled
     before = (await api.client.get("/v1/collections/python-docs/documents/json.loads")).json()
@@ -226,6 +229,7 @@ async def test_repeating_changes_nothing_and_says_so(sampled: tuple[Api, dict[st
     assert after["version"] == 1
 
 
+@thorough
 async def test_every_line_of_the_tour_can_be_pasted_and_brings_what_was_shown(
     sampled: tuple[Api, dict[str, str], Finished],
 ) -> None:

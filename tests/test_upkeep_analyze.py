@@ -8,6 +8,7 @@ from service.db.owner import as_owner
 from service.db.upkeep import analyze_changed
 from service.resources import Resources
 from tests.api_calls import Api
+from tests.left_out import thorough
 from tests.search_calls import Library, direct_url, library, working
 from tests.search_plans import explain
 from tests.test_search_plans import GRAPH, executed
@@ -43,6 +44,7 @@ async def loaded(api: Api, resources: Resources) -> Library:
     return loaded
 
 
+@thorough
 async def test_a_freshly_loaded_collection_is_searched_by_its_graph(
     loaded: Library, resources: Resources, admin: asyncpg.Connection
 ) -> None:
@@ -57,6 +59,7 @@ async def test_a_freshly_loaded_collection_is_searched_by_its_graph(
     assert executed(plan, GRAPH), plan
 
 
+@thorough
 @pytest.mark.usefixtures("loaded")
 async def test_what_has_hardly_changed_is_left_alone(resources: Resources, admin: asyncpg.Connection) -> None:
     """Less than a fifth."""
@@ -71,6 +74,7 @@ async def test_what_has_hardly_changed_is_left_alone(resources: Resources, admin
         assert await analyze_changed(connection) == []
 
 
+@thorough
 @pytest.mark.usefixtures("loaded")
 async def test_what_is_being_analysed_by_another_is_skipped(resources: Resources, admin: asyncpg.Connection) -> None:
     await admin.execute("update documents set source = 'once more'")
