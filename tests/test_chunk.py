@@ -138,7 +138,7 @@ def test_a_text_that_fits_stays_whole() -> None:
     assert [chunk.text for chunk in split(text)] == [text]
 
 
-def test_one_token_more_than_fits_makes_a_full_chunk_and_no_crumb() -> None:
+def test_one_token_more_than_fits_leaves_half_a_room_for_the_last_piece() -> None:
     text = prose(16) + " And one more."
     assert 256 < WORDS.count_tokens(text) < 290
 
@@ -146,8 +146,8 @@ def test_one_token_more_than_fits_makes_a_full_chunk_and_no_crumb() -> None:
 
     sizes = [len(chunk.text.split()) for chunk in chunks]
     assert len(sizes) == 2
-    assert sizes[0] >= 150
-    assert sizes[1] >= 40
+    assert sizes[0] >= 120
+    assert sizes[1] >= 90
 
 
 def test_pieces_end_with_sentences_and_leave_no_crumb() -> None:

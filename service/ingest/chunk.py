@@ -14,9 +14,8 @@ HARD_CHARACTERS = (
     2_000  # A word of a megabyte is a single token to a wordpiece tokenizer; rows and hits must stay small.
 )
 _WORD_SLACK = 1.2  # Two chunks of 200 words serve better than three of 133.
-# What is left for the last piece, of a chunk's room. Against even pieces, measured on Cranfield and SciFact, among which it was
-# chosen: lexical nDCG@10 +.002 and +.003, semantic -.007 and -.005, hybrid -.002 and +.001. Not yet checked on others.
-_LAST = 0.25
+# What is left at least for the last piece, of a chunk's room: docs/decisions/0005-extraction.md has what else was tried.
+_LAST = 0.5
 _SPECIAL_TOKENS = 2  # Of a BERT-like embedder, in every count; a wordpiece takes at least one byte.
 _SPACE = re.compile(r"\s")
 _BLOCK = 50_000  # Characters tokenised at once: the tokenizer's own objects take some hundred bytes a token.
@@ -40,8 +39,8 @@ def split_into_chunks(
     """Split so that each chunk, with its fitted title in the line before, takes at most `tokens.max_tokens`, special ones included.
 
     Every character that is no white space lies in exactly one chunk. A text that fits stays whole; a longer one becomes
-    the fewest pieces of about `words` words, full as far as its sentences allow. No chunk spans two pages, so that a
-    citation names the page its words are on, except that a page of a few words joins its neighbour.
+    the fewest pieces of about `words` words, full as far as its sentences allow, the last at least half. No chunk spans
+    two pages, so that a citation names the page its words are on, except that a page of a few words joins its neighbour.
     """
     prefix = fit_title(title, count_tokens=tokens.count_tokens, max_tokens=tokens.max_tokens)
     prefix = prefix + "\n" if prefix else ""
@@ -173,7 +172,7 @@ def _pieces(start: int, end: int, measure: _Measure) -> Iterator[tuple[int, int]
 
 
 def _best_end(units: list[Unit], first: int, remaining: float, *, scale: float = 1.0) -> int:
-    """The unit with which a piece should end: full, and yet no crumb is left at the end."""
+    """The unit with which a piece should end: full, and yet half a room is left for the last."""
     if remaining * scale <= 1 + 1e-9:
         return len(units) - 1
     target = min(1.0, remaining * scale - _LAST)
