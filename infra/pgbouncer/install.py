@@ -21,6 +21,7 @@ OLDEST = (1, 21)  # The first that can track prepared statements.
 SUITE = "trixie"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 NEEDED = {"apt-get": "apt", "cc": "gcc", "dpkg-source": "dpkg-dev", "make": "make", "patch": "patch"}
+INHERITED = {"path", "home", "tmpdir", "lang", "http_proxy", "https_proxy", "no_proxy"}
 CONFIGURE = ["--without-cares", "--without-openssl", "--without-pam", "--without-systemd", "--disable-evdns"]
 ELSEWHERE = (
     "PgBouncer 1.21 or newer is needed, and only Debian's is built here: install it as your system does "
@@ -47,8 +48,8 @@ def version(program: Path) -> tuple[int, ...]:
 
 def run(*command: str | Path, folder: Path) -> str:
     """Its output; SystemExit with the end of it when it fails."""
-    # What `make pgbouncer` tells its children would reach PgBouncer's own make, which stumbles over it.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    # PgBouncer's make takes any variable for its own: DATA, which names our collections, stops it.
+    environment = {name: value for name, value in os.environ.items() if name.lower() in INHERITED}
     done = subprocess.run(  # noqa: S603 - spelled below
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
