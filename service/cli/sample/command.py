@@ -56,7 +56,7 @@ async def fill(client: ServiceClient, *, tally: Tally, console: Console) -> None
             source, client=client, collection=COLLECTION, concurrency=CONCURRENCY, tally=tally, advance=bars.advance
         )
         bars.begin_indexing()
-        await wait_until_settled(client, COLLECTION, watch=bars.watch, quiet=True)
+        await wait_until_settled(client, COLLECTION, watch=bars.watch)
     print_failures(console, tally.failures, count=tally.failed)
     console.print(
         f"{tally.sent:,} documents in {COLLECTION}: {tally.changed:,} new or changed, "
