@@ -56,7 +56,7 @@ async def run(*command: str, **variables: str) -> Finished:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), 400)
+        out, err = await asyncio.wait_for(process.communicate(), 120)
     except TimeoutError:
         process.kill()
         raise

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from sqlalchemy import literal, select
 
 from service.db.addresses import Address
 from service.db.pooling import Door, Pooling, WrongPoolerError, find_pooling
@@ -68,9 +69,10 @@ def door_of(settings: Settings) -> Door:
     return Door("DATABASE_URL", Address.parse(url, tls="off", ca_file=None), unprepared=True)
 
 
-async def started(settings: Settings) -> None:
-    async with open_resources(settings):
-        pass
+async def started(settings: Settings) -> bool:
+    """Opens everything as a start does, and asks the database once."""
+    async with open_resources(settings) as resources, resources.primary.begin() as connection:
+        return (await connection.execute(select(literal(1)))).scalar_one() == 1
 
 
 async def refusal(settings: Settings) -> str:
@@ -139,16 +141,16 @@ async def test_the_search_door_is_tested_too(pooled: Start, unpooled: Settings) 
 
 async def test_it_starts_when_the_setting_says_what_the_pooler_does(pooled: Start) -> None:
     async with pooled(tracked=False) as settings:
-        await started(changed(settings, pg_statement_mode="untracked"))
+        assert await started(changed(settings, pg_statement_mode="untracked"))
     async with pooled(tracked=True) as settings:
-        await started(settings)
+        assert await started(settings)
 
 
 async def test_psqlpy_is_refused_where_the_pooler_tracks_and_the_setting_denies_it(pooled: Start) -> None:
     async with pooled(tracked=True) as settings:
         denied = changed(settings, pg_statement_mode="untracked")
         sentence = await refusal(denied)
-        await started(changed(denied, search_driver="asyncpg"))
+        assert await started(changed(denied, search_driver="asyncpg"))
 
     assert "set PG_STATEMENT_MODE=tracked" in sentence
 
@@ -175,7 +177,7 @@ async def test_a_tenant_that_somebody_left_on_a_connection_is_noticed(pooled: St
 async def test_a_search_database_that_is_away_does_not_stop_the_start(unpooled: Settings) -> None:
     nowhere = f"postgresql://{SEARCHER}:s@127.0.0.1:{free_port()}/service"
 
-    await started(changed(unpooled, search_database_url=nowhere))
+    assert await started(changed(unpooled, search_database_url=nowhere))
 
 
 async def test_the_doors_say_it_in_one_sentence(pooled: Start) -> None:

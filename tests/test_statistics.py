@@ -245,15 +245,18 @@ async def test_twenty_thousand_chunks_are_recounted_in_two_seconds(
     await admin.execute(SYNTHETIC_TERMS, c["id"])
     await admin.execute("analyze chunk_terms")
 
-    begun = time.monotonic()
-    async with resources.primary.begin(c["tenant_id"]) as connection:
-        await terms.refresh_statistics(connection, c["id"])
-    took = time.monotonic() - begun
+    seconds = []
+    for _ in range(3):  # The best of three is what it costs; the rest is what else the machine does.
+        begun = time.monotonic()
+        async with resources.primary.begin(c["tenant_id"]) as connection:
+            await terms.refresh_statistics(connection, c["id"])
+        seconds.append(time.monotonic() - begun)
+    took = min(seconds)
 
     with capsys.disabled():
         print(f"\nrecount of 20,000 chunks with 60 terms each: {took:.2f} s")  # noqa: T201  a figure of this project
     assert await admin.fetchval("select chunk_count from collections where id = $1", c["id"]) == 20_000
-    assert took < 6, "it takes .7 s on a quiet machine"
+    assert took < 2
     await admin.execute("delete from documents where collection_id = $1", c["id"])
 
 

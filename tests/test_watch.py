@@ -67,9 +67,9 @@ async def test_at_the_end_everybody_is_let_go_and_nobody_waits_any_more(primary:
 
     stop.set()
 
-    async with asyncio.timeout(5):
-        await asyncio.gather(looking, waiting)
-        await watch.until_due(TEXT)
+    done, late = await asyncio.wait({looking, waiting, asyncio.create_task(watch.until_due(TEXT))}, timeout=5)
+    assert late == set()
+    assert [task.exception() for task in done] == [None] * 3
 
 
 async def test_a_lane_that_is_cancelled_takes_no_wake_up_from_the_next_one(primary: Primary) -> None:
@@ -81,9 +81,9 @@ async def test_a_lane_that_is_cancelled_takes_no_wake_up_from_the_next_one(prima
     await add(primary, jobs.INDEX_TEXT)
 
     looking = asyncio.create_task(watch.run(poll_seconds=60, stop=stop))
-    async with asyncio.timeout(5):
-        await staying
+    done, _late = await asyncio.wait({staying}, timeout=5)
 
+    assert (gone.cancelled(), done) == (True, {staying})
     stop.set()
     await looking
 
