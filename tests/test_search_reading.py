@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from asyncpg.exceptions import InternalClientError
 
 from service.db.addresses import Address
 from service.db.read_asyncpg import AsyncpgReader
@@ -129,6 +130,26 @@ async def test_a_statement_beyond_its_time_is_ended(den: Library, reader: Reader
     with pytest.raises(OverloadedError):
         await den.having(reader=reader).ask(slow, timeout_ms=1)
     assert len((await den.having(reader=reader).ask("bear")).hits) == 10
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(1, OverloadedError), (60_000, UnavailableError), (None, UnavailableError)]
+)
+async def test_a_limit_that_strikes_between_plan_and_rows_is_told_from_a_lost_connection(
+    den: Library, resources: Resources, monkeypatch: pytest.MonkeyPatch, given: int | None, expected: type[Exception]
+) -> None:
+    async def lose_the_place(*_: object, **__: object) -> None:
+        """What asyncpg did once in 1,200 searches with a limit of 1 ms on a busy machine."""
+        await asyncio.sleep(0.005)
+        raise InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    reader = open_reader("asyncpg", resources)
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncpg.Connection, "fetch", lose_the_place)
+        with pytest.raises(expected):
+            await den.having(reader=reader).ask("bear", timeout_ms=given)
+    assert len((await den.having(reader=reader).ask("bear")).hits) == 10
+    await reader.close()
 
 
 @pytest.mark.usefixtures("as_superuser")

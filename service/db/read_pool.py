@@ -15,6 +15,7 @@ from service.telemetry.loads import PoolLoad
 Row = tuple[object, ...]
 T = TypeVar("T")
 
+OUT_OF_TIME = "the search took longer than its time limit"
 PING = Statement("select 1", (), prepared=True)
 
 # Set for the transaction alone: nothing else survives transaction pooling, or must.

@@ -16,7 +16,7 @@ from psqlpy.exceptions import Error as PsqlpyError
 from psqlpy.extra_types import CustomType
 
 from service.db.addresses import Address, psqlpy_tls
-from service.db.read_pool import SET_CONFIG, Gate, Reader, Row
+from service.db.read_pool import OUT_OF_TIME, SET_CONFIG, Gate, Reader, Row
 from service.db.retrieval import Statement
 from service.domain.errors import OverloadedError, UnavailableError
 from service.telemetry.loads import PoolLoad
@@ -103,7 +103,7 @@ class PsqlpyReader:
 def translated(error: Exception) -> Exception:
     words = str(error).lower()
     if any(sign in words for sign in TOO_SLOW):
-        return OverloadedError("the search took longer than its time limit")
+        return OverloadedError(OUT_OF_TIME)
     if any(sign in words for sign in LOST):
         return UnavailableError("the search database does not answer")
     return error
