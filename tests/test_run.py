@@ -42,6 +42,8 @@ class Running:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
                 start_new_session=True,
+                # Under nohup a hang-up is ignored, and so it is by whatever is started there: this suite too.
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509  no threads start here
             )
 
     def text(self) -> str:
