@@ -181,13 +181,16 @@ async def test_a_restarted_database_is_found_again(
                 outcomes.append("unavailable")
                 await asyncio.sleep(0.01)
 
+    async def begun() -> bool:
+        return len(outcomes) > 4
+
     async def answering() -> bool:
         return outcomes[restarted:][-4:] == ["10"] * 4
 
     async with asyncio.TaskGroup() as clients:
         for _ in range(4):
             clients.create_task(keep_asking())
-        await asyncio.sleep(0.2)
+        await until(begun, 10)
         await stoppable.stop()
         try:
             await asyncio.sleep(0.2)
