@@ -10,7 +10,7 @@ DATA ?= ../shared/data
 INPUTS := pyproject.toml $(wildcard constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer check docs eval figures format clean
+.PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer check docs eval figures recall format clean
 
 ##@ Use it
 help: ## List the targets
@@ -77,6 +77,10 @@ eval: $(VENV)/.installed ## Relevance of a running service on the judged collect
 figures: $(VENV)/.installed ## Every other figure of a running service, each against its goal
 	@missed=0; for name in ingest-rate search-latency small-document first-search files; do \
 		DATA="$(DATA)" $(IN) -m service bench $$name || missed=1; done; exit $$missed
+
+recall: $(VENV)/.installed ## Filtered recall and latency on arXiv, and served against exact; the first time computes vectors
+	@missed=0; for command in "filtered-recall --keep" filtered-latency served-top; do \
+		DATA="$(DATA)" $(IN) -m service bench $$command || missed=1; done; exit $$missed
 
 ##@ Clean up
 clean: ## Remove .venv, caches and builds; the data in .local stays

@@ -18,6 +18,7 @@ DOORS = {
     "keys": "service.cli.migrate:keys",
     "jobs": "service.cli.jobs:app",
     "blobs": "service.cli.blobs:app",
+    "stats": "service.cli.stats:app",
     "doctor": "service.cli.doctor:doctor",
     "sample": "service.cli.sample.command:sample",
     "ingest": "service.cli.ingest:ingest",

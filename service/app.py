@@ -6,7 +6,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
-from service.api import batch, collections, content, document, documents, health, metrics, search
+from service.api import (
+    batch,
+    collections,
+    content,
+    document,
+    document_list,
+    documents,
+    health,
+    metrics,
+    recommend,
+    search,
+    search_batch,
+    similar,
+)
 from service.api.auth import KeyCache
 from service.api.health import Readiness
 from service.api.metrics import QueueWatch
@@ -15,6 +28,7 @@ from service.api.openapi.document import DescribedApp
 from service.api.problems import add_problem_handlers
 from service.api.search import open_desk
 from service.resources import open_resources
+from service.search.lane import Lane
 from service.settings import Settings
 from service.telemetry.metrics import Metrics, QueueMetrics
 from service.telemetry.telemetry import Telemetry
@@ -38,7 +52,9 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.queue_watch = QueueWatch(resources.primary, queue)
             app.state.keys = KeyCache(resources.primary)
             app.state.readiness = Readiness(resources)
-            app.state.search_desk = open_desk(resources)
+            app.state.search_desk = desk = open_desk(resources)
+            app.state.search_lane = Lane(desk.tools, pool_size=settings.search_pool_size)
+            stack.push_async_callback(desk.close)
             yield
 
     app = DescribedApp(
@@ -61,9 +77,11 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(RequestEnvelope, requests=telemetry.metrics.http_requests)
     add_problem_handlers(app)
-    for room in (collections, batch, documents, document, content, health, metrics):
+    rooms = (collections, batch, document_list, documents, document, content, similar, recommend, health, metrics)
+    for room in rooms:
         app.include_router(room.router)
-    app.include_router(search.router, max_body_size=SEARCH_LIMIT)
+    for room in (search, search_batch):
+        app.include_router(room.router, max_body_size=SEARCH_LIMIT)
     return app
 
 

@@ -21,7 +21,9 @@ from service.db.retrieval import Statements
 from service.db.roles import check_role
 from service.domain.errors import UnavailableError
 from service.embeddings.base import Embedder
-from service.embeddings.loading import open_embedder
+from service.embeddings.loading import open_embedder, usable_cores
+from service.rerankers.base import Reranker
+from service.rerankers.loading import open_reranker
 from service.settings import Settings
 from service.telemetry.loads import Loads
 from service.telemetry.telemetry import Telemetry
@@ -41,11 +43,12 @@ class Resources:
     embedder: Embedder
     profile: EmbeddingProfile
     telemetry: Telemetry
+    reranker: Reranker | None = None
 
 
 @asynccontextmanager
 async def open_resources(settings: Settings, *, telemetry: Telemetry | None = None) -> AsyncIterator[Resources]:
-    """Checks the poolers, connects, checks the role and the profile, loads the embedder; closes in the opposite order.
+    """Checks the poolers, connects, checks the role and the profile, loads the models; closes in the opposite order.
 
     Raises WrongRoleError, WrongPoolerError, ProfileMissingError or UnavailableError, each in one sentence.
     """
@@ -56,6 +59,10 @@ async def open_resources(settings: Settings, *, telemetry: Telemetry | None = No
         await check_role(primary)
         embedder = await asyncio.to_thread(open_embedder, settings.embedding_model, threads=settings.embedding_threads)
         stack.push_async_callback(embedder.close)
+        threads = settings.embedding_threads or usable_cores()
+        reranker = await asyncio.to_thread(open_reranker, settings.reranker_model, threads=threads)
+        if reranker is not None:
+            stack.push_async_callback(reranker.close)
         async with primary.begin() as connection:
             profile = await find_profile(connection, embedder.name)
         reader = open_reader(settings)
@@ -66,7 +73,7 @@ async def open_resources(settings: Settings, *, telemetry: Telemetry | None = No
         loads = Loads(lambda: {"primary": primary.load(), **reader.loads()}, embedder.load, statements.load)
         telemetry.metrics.registry.register(loads)
         stack.callback(telemetry.metrics.registry.unregister, loads)
-        yield Resources(settings, primary, reader, statements, blobs, embedder, profile, telemetry)
+        yield Resources(settings, primary, reader, statements, blobs, embedder, profile, telemetry, reranker)
 
 
 async def check_poolers(settings: Settings) -> None:

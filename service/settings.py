@@ -67,11 +67,23 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Forward passes at once, each on one core; by default one a core."
     )
 
+    reranker_model: str | None = Field(
+        default=None,
+        description="What reads the best hits again where a search asks for `rerank`: a sentence-transformers cross-encoder"
+        " (it has as many threads as the embedder), or `overlap`, a stand-in without a model. By default nothing does.",
+    )
+
     exact_chunks: int = Field(
         default=13_000, ge=0, description="Filters that leave at most so many chunks are scanned exactly, not by HNSW."
     )
     lexical_budget: int = Field(
         default=5_000, ge=1, description="Document frequency up to which a query's rarest terms select candidates."
+    )
+    recall_sample_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of searches that are run again exactly, in the background, for `search_recall_at_10`; 0 for none.",
     )
 
     worker_poll_seconds: float = Field(default=0.1, gt=0, description="How often an idle worker looks for a job.")

@@ -148,6 +148,7 @@ async def settings(stack: Stack, template: str, pooler: Pooler | None) -> AsyncI
         s3_secret_access_key=SecretStr(store.secret_access_key),
         s3_region=store.region,
         embedding_model="hashing",
+        recall_sample_share=0,  # No test shall meet a search that nobody asked for.
         blob_grace_seconds=0,
     )
     await execute(stack, f"drop database {database} with (force)")

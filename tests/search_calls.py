@@ -12,7 +12,7 @@ import numpy as np
 from service.api.auth import KeyCache
 from service.db.owner import as_owner
 from service.domain.documents import Collection
-from service.domain.filters import parse_filter
+from service.domain.filters import Joined, parse_filter
 from service.domain.hits import Hits
 from service.domain.queries import Fusion, Limits, Query
 from service.ingest.extract import Extractor
@@ -20,7 +20,8 @@ from service.ingest.tools import Tools
 from service.ingest.worker import Schedule, run_worker
 from service.resources import Resources
 from service.search.catalog import Catalog
-from service.search.search import Searching, search
+from service.search.search import search
+from service.search.tools import Searching
 from tests.api_calls import Api, Json
 
 DIMENSION = 384
@@ -40,6 +41,7 @@ class Library:
 
     collection: Collection
     tools: Searching
+    joined: Sequence[Joined] = ()
 
     def having(self, **tools: Any) -> "Library":
         return replace(self, tools=replace(self.tools, **tools))
@@ -56,7 +58,7 @@ class Library:
         limits = {name: fields.pop(name) for name in PARTS["limits"] & fields.keys()}
         if (vector := fields.get("vector")) is not None:
             fields["vector"] = tuple(map(float, vector))
-        fields["filter"] = parse_filter(fields.get("filter"), declared=self.collection.attributes)
+        fields["filter"] = parse_filter(fields.get("filter"), declared=self.collection.attributes, joined=self.joined)
         return Query(question, fusion=Fusion(**fusion), limits=Limits(**limits), **fields)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from pgvector import HalfVector
 from pgvector.asyncpg import register_vector
 
+from service.db import roles
 from service.db.read_pool import SET_CONFIG, Reader, Row
 from service.db.retrieval import Statement
 from service.resources import Resources
@@ -45,6 +46,22 @@ class Sent:
         await self.reader.close()
 
 
+def literal(value: object) -> str:
+    """As SQL text of no type, which takes that of the parameter."""
+    if value is None:
+        return "null"
+    if isinstance(value, np.ndarray):
+        return f"'{[float(each) for each in value]}'"
+    if isinstance(value, list | tuple):
+        return roles.literal("{" + ", ".join(map(member, value)) + "}")
+    return roles.literal(str(value))
+
+
+def member(value: object) -> str:
+    """Of an array, as Postgres writes it."""
+    return "null" if value is None else '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 @asynccontextmanager
 async def searcher(resources: Resources) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     """A connection of the role that searches, around any pooler, so that its settings stay."""
@@ -67,13 +84,17 @@ async def explain(
     settings: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> str:
-    """The plan with what was executed of it. `settings` come on top of the role's and the request's."""
+    """The plan with what was executed of it. `settings` come on top of the role's and the request's.
+
+    Of a prepared statement: what EXPLAIN is given as parameters it plans as constants, whatever `plan_cache_mode` says.
+    """
     sent = Sent(library.tools.reader)
     await library.having(reader=sent).ask(question, **fields)
     chosen = {**sent.settings, **(settings or {})}
     async with searcher(resources) as connection, connection.transaction():
         await connection.execute(SET_CONFIG, list(chosen), list(chosen.values()))
+        await connection.execute(f"prepare asked as {sent.sql}")
         rows = await connection.fetch(
-            f"explain (analyze, costs off, timing off, summary off) {sent.sql}", *sent.bound()
+            f"explain (analyze, costs off, timing off, summary off) execute asked ({', '.join(map(literal, sent.values))})"
         )
     return "\n".join(line for (line,) in rows)

@@ -46,6 +46,7 @@ PART_OF = {
     "pydantic": "fastapi",
     "pydantic-core": "fastapi",
     "starlette": "fastapi",
+    "transformers": "sentence-transformers",
 }
 
 
@@ -95,7 +96,10 @@ def imported(*folders: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
-    [(("service", "migrations"), ()), (("service", "migrations", "tests", "infra"), ("local", "otel", "dev"))],
+    [
+        (("service", "migrations"), ("figures",)),
+        (("service", "migrations", "tests", "infra"), ("local", "otel", "dev")),
+    ],
     ids=["the service alone", "with tests"],
 )
 def test_what_is_imported_is_declared(folders: tuple[str, ...], extras: tuple[str, ...]) -> None:

@@ -45,6 +45,7 @@ async def running(settings: Settings, tmp_path_factory: pytest.TempPathFactory) 
             "WORKER_METRICS_PORT": str(worker_port),
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
             "OTEL_BSP_SCHEDULE_DELAY": "1000",
+            "RECALL_SAMPLE_SHARE": "1",
         }
         async with (
             process(["serve"], environment, log=logs / "api") as api,
@@ -54,6 +55,7 @@ async def running(settings: Settings, tmp_path_factory: pytest.TempPathFactory) 
             await until(lambda: answers(client, "/readyz"), 60)
             await until(lambda: answers(client, f"http://127.0.0.1:{worker_port}/metrics"), 60)
             document_id = await act(client, settings)
+            await until(lambda: has_measured_recall(client))
             api_metrics = (await client.get("/metrics")).text
             worker_metrics = (await client.get(f"http://127.0.0.1:{worker_port}/metrics")).text
             await until(lambda: is_collected(collector))
@@ -65,6 +67,10 @@ async def answers(client: httpx.AsyncClient, url: str) -> bool:
         return (await client.get(url)).status_code == 200
     except httpx.TransportError:
         return False
+
+
+async def has_measured_recall(client: httpx.AsyncClient) -> bool:
+    return "search_recall_at_10_count" in (await client.get("/metrics")).text
 
 
 async def is_collected(collector: Collector) -> bool:
@@ -163,7 +169,7 @@ def shown(text: str) -> dict[str, tuple[str, frozenset[str]]]:
             frozenset(label for sample in family.samples for label in sample.labels) - {"le"},
         )
         for family in families(text).values()
-        if family.samples and family.name.startswith("hybrid_")
+        if family.samples and family.name.startswith(("hybrid_", "search_"))
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from service.db.owner import as_owner
+from service.domain.queries import Mode
 from service.resources import Resources
 from tests.api_calls import Api
 from tests.search_calls import Library, analyze, direct_url, directions, library
@@ -19,8 +20,11 @@ MODES = ("force_custom_plan", "force_generic_plan")
 
 # One document is indexed by the worker; its likenesses are made of it here, each with a vector and three words of its own.
 LIKENESSES = """
-with d as (insert into documents (id, collection_id, external_id, version, indexed_version, chunk_count, attributes)
-           select uuidv7(), collection_id, 'x' || n, 1, 1, 1, jsonb_build_object('n', n, 'few', n % 300, 'half', n % 2)
+with d as (insert into documents (id, collection_id, external_id, version, indexed_version, chunk_count, attributes, tags,
+                             published_at)
+           select uuidv7(), collection_id, 'x' || n, 1, 1, 1,
+                  jsonb_build_object('n', n, 'few', n % 300, 'half', n % 2, 'list', jsonb_build_array('l' || n % 250)),
+                  array['t' || n % 200], '2000-01-01Z'::timestamptz + n * interval '9 hours'
            from documents, generate_series(1, :count) n where collection_id = :collection
            returning id, collection_id, (attributes ->> 'n')::int as n),
      k as (insert into chunks (id, collection_id, document_id, ordinal, text, char_start, char_end)
@@ -97,26 +101,55 @@ async def test_a_small_collection_is_scanned_and_leaves_the_graph(
 
 @pytest.mark.parametrize("question", ["w7", "w7 -u14", "w7 -u14 -v3"])
 async def test_a_broad_filter_and_excluded_words_keep_the_order_of_the_graph(
-    stacks: Library, resources: Resources, question: str
+    stacks: Library, resources: Resources, question: str, settings_of_plan: dict[str, str]
 ) -> None:
     fields: dict[str, Any] = {"filter": {"attributes.n": {"$gte": 5}}} if question == "w7" else {}
 
     plan = await explain(
-        stacks.having(exact_chunks=100), resources, question, mode="semantic", vector=VECTOR, window=20, **fields
+        stacks.having(exact_chunks=100),
+        resources,
+        question,
+        mode="semantic",
+        vector=VECTOR,
+        window=20,
+        settings=settings_of_plan,
+        **fields,
     )
 
     assert executed(plan, GRAPH), plan
     assert not executed(plan, BY_DOCUMENT)
 
 
-async def test_a_narrow_filter_goes_by_document(stacks: Library, resources: Resources) -> None:
-    plan = await explain(
-        stacks.having(exact_chunks=500), resources, "w7", mode="semantic", vector=VECTOR, filter={"attributes.few": 7}
-    )
+@pytest.mark.parametrize(
+    "narrow",
+    [
+        ({"attributes.few": 7}, "ix_documents_attributes"),
+        ({"attributes.few": {"$in": [7, 8]}}, "ix_documents_attributes"),
+        ({"attributes.list": {"$contains": "l7"}}, "ix_documents_attributes"),
+        ({"tags": {"$overlap": ["t7", "t8"]}}, "ix_documents_tags"),
+        ({"external_id": {"$in": ["x7", "x8"]}}, "uq_documents_collection_id_external_id"),
+        ({"published_at": {"$lt": "2000-01-08T00:00:00Z"}}, "ix_documents_collection_id_published_at"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid"])
+async def test_a_narrow_filter_is_counted_by_its_index_and_goes_by_document(
+    stacks: Library,
+    resources: Resources,
+    settings_of_plan: dict[str, str],
+    mode: Mode,
+    narrow: tuple[dict[str, Any], str],
+) -> None:
+    filter_, index = narrow
+    library = stacks.having(exact_chunks=500)
+    plan = await explain(library, resources, "w7", mode=mode, vector=VECTOR, filter=filter_, settings=settings_of_plan)
 
-    assert executed(plan, BY_DOCUMENT), plan
+    assert executed(plan, index), plan
+    assert mode == "lexical" or executed(plan, BY_DOCUMENT), plan
+    assert mode == "semantic" or executed(plan, "ix_chunk_terms_document_id"), plan
     assert not executed(plan, GRAPH)
-    assert executed(plan, "ix_documents_attributes"), plan
+    assert not executed(plan, BY_TERMS)
+    assert not executed(plan, "Seq Scan on (documents|chunks|embeddings)"), plan
 
 
 async def test_words_are_looked_up_in_their_index(
@@ -168,3 +201,12 @@ async def test_a_dropped_index_would_be_noticed(stacks: Library, resources: Reso
 
     assert not executed(plan, GRAPH)
     assert not executed(plan, BY_TERMS)
+
+
+async def test_a_plan_of_this_file_is_of_the_kind_that_was_asked_for(
+    stacks: Library, resources: Resources, settings_of_plan: dict[str, str]
+) -> None:
+    """A generic plan knows no values; what EXPLAIN is given as parameters it would plan as constants."""
+    plan = await explain(stacks, resources, "w7", mode="semantic", vector=VECTOR, settings=settings_of_plan)
+
+    assert ("collection_id = $" in plan) is (settings_of_plan["plan_cache_mode"] == "force_generic_plan"), plan

@@ -6,7 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.db.upkeep import attribute_index_name, index_attribute
+from service.db.attribute_indexes import attribute_index_name, build_index, changing_indexes, settle_index
+from service.domain.errors import OverloadedError
 from service.resources import Resources
 from service.settings import Settings
 from tests.api_calls import Api, fields
@@ -42,7 +43,12 @@ async def owner(resources: Resources, direct_url: str) -> AsyncIterator[None]:
         yield
 
 
-async def declare(api: Api, collection: str, **attributes: str) -> None:
+async def index_attribute(direct_url: str, key: str, *, patience: str = "5s") -> None:
+    async with changing_indexes(direct_url, patience=patience) as connection:
+        await build_index(connection, key)
+
+
+async def declare(api: Api, collection: str, **attributes: str | None) -> None:
     answer = await api.client.patch(f"/v1/collections/{collection}", json={"attributes": attributes})
     assert answer.status_code == 200, answer.text
 
@@ -131,6 +137,73 @@ async def test_an_index_that_a_broken_build_left_behind_is_built_again(
     assert index is not None
     assert index["indisvalid"]
     assert before != after == await admin.fetchval("select $1::regclass::oid", name)
+
+
+async def test_a_build_that_a_writer_interrupts_leaves_what_the_next_one_replaces(
+    collection: str, admin: asyncpg.Connection, direct_url: str
+) -> None:
+    """The builder gives up on a transaction that stays open, and what it has begun stays behind, invalid."""
+    id_ = await admin.fetchval("select id from collections where name = $1", collection)
+    writer = await asyncpg.connect(direct_url)
+    try:
+        async with writer.transaction():
+            await writer.execute("set role hybrid_owner")
+            await writer.execute("insert into documents (id, collection_id) values (uuidv7(), $1)", id_)
+            with pytest.raises(OverloadedError):
+                await index_attribute(direct_url, "interrupted", patience="100ms")
+            left = await index_of(admin, "interrupted")
+            await writer.execute("delete from documents where collection_id = $1", id_)
+    finally:
+        await writer.close()
+    await index_attribute(direct_url, "interrupted")
+
+    assert left is not None
+    assert not left["indisvalid"]
+    built = await index_of(admin, "interrupted")
+    assert built is not None
+    assert built["indisvalid"]
+
+
+@pytest.mark.usefixtures("owner")
+async def test_the_index_goes_with_the_last_collection_that_declares_the_attribute(
+    api: Api, other_api: Api, admin: asyncpg.Connection
+) -> None:
+    mine, theirs, third = await api.make_collection(), await other_api.make_collection(), await api.make_collection()
+    for one, collection in ((api, mine), (other_api, theirs), (api, third)):
+        await declare(one, collection, shared="integer")
+    await until_idle(admin)
+    assert await index_of(admin, "shared") is not None
+
+    await declare(api, mine, shared=None)
+    await until_idle(admin)
+    assert await index_of(admin, "shared") is not None
+
+    await declare(other_api, theirs, shared="string[]")
+    await until_idle(admin)
+    assert await index_of(admin, "shared") is not None
+
+    assert (await api.client.delete(f"/v1/collections/{third}")).status_code == 204
+    await until_idle(admin)
+    assert await index_of(admin, "shared") is None
+
+
+async def test_a_job_does_what_holds_once_it_runs(api: Api, admin: asyncpg.Connection, direct_url: str) -> None:
+    """Declared, withdrawn and declared again before the worker comes: whichever job is late, the last word counts."""
+    collection = await api.make_collection()
+    await declare(api, collection, late="integer")
+    await declare(api, collection, late=None)
+    await settle_index(direct_url, "late")
+    assert await index_of(admin, "late") is None
+
+    await declare(api, collection, late="number")
+    await settle_index(direct_url, "late")
+    await settle_index(direct_url, "late")
+
+    index = await index_of(admin, "late")
+    assert index is not None
+    assert index["indisvalid"]
+    assert await admin.fetchval("select count(*) from jobs where kind = 'index_attribute'") == 1
+    await admin.execute("delete from jobs")
 
 
 @pytest.mark.usefixtures("owner")

@@ -1,6 +1,6 @@
 """/v1/collections/{name}/documents: a collection's documents, by their external_id."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
@@ -8,12 +8,11 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
-from service.api.answers import document_response, json_response, show_document
+from service.api.answers import document_response
 from service.api.auth import TenantId
 from service.api.bodies import read_json
 from service.api.collections import MERGE_PATCH
 from service.api.conditions import read_condition
-from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, fingerprint, make_cursor, read_id
 from service.api.deps import EVERY_ROUTE, Tools
 from service.api.openapi import examples, told
 from service.api.openapi.operations import answers, document_body, json_body, with_headers
@@ -21,7 +20,7 @@ from service.api.paths import CollectionName, DocumentKey
 from service.api.schemas import DocumentPatch, ExternalId, FileDocument, TextDocument
 from service.api.uploads import FileQuery, check_path, file_query, new_file_query, read_submission
 from service.db.collections import find_collection
-from service.db.documents import find_document, list_documents
+from service.db.documents import find_document
 from service.domain.conditions import Condition
 from service.domain.documents import Document, Status
 from service.domain.errors import InvalidError, NotFoundError
@@ -86,27 +85,6 @@ async def put(
         accepted, document = await accept(check_path(submission, external_id), name, tenant_id, tools)
     document = await waited(document, wait, request, tenant_id, tools)
     return document_response(document, status_of(accepted, document, wait), with_location=True)
-
-
-@router.get("", operation_id="list_documents", responses=answers({200: told.DOCUMENTS}, 400, 404))
-async def get_all(
-    name: CollectionName,
-    *,
-    tenant_id: TenantId,
-    tools: Tools,
-    status: Literal["pending", "processing", "indexed", "failed"] | None = None,
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: Cursor = None,
-) -> Response:
-    """The documents of a collection, newest first, or those of one status."""
-    async with tools.primary.begin(tenant_id) as connection:
-        collection = await find_collection(connection, tenant_id, name)
-        this_list = fingerprint("documents", collection.id, status)
-        before: UUID | None = read_id(cursor, this_list)
-        found = await list_documents(connection, collection, status=status, limit=limit + 1, before=before)
-    page = found[:limit]
-    more = make_cursor(page[-1].id, this_list) if len(found) > limit else None
-    return json_response({"documents": [show_document(each) for each in page], "next_cursor": more})
 
 
 @router.get("/{external_id:path}", operation_id="get_document_by_key", responses=answers({200: told.DOCUMENT}, 404))

@@ -28,6 +28,7 @@ STATUS: dict[type[errors.ServiceError], tuple[int, str]] = {
     errors.CollectionExistsError: (409, "collection_exists"),
     errors.DocumentExistsError: (409, "document_exists"),
     errors.NotFailedError: (409, "not_failed"),
+    errors.InProgressError: (409, "in_progress"),
     errors.PreconditionFailedError: (412, "precondition_failed"),
     errors.TooLargeError: (413, "too_large"),
     errors.UnsupportedMediaTypeError: (415, "unsupported_media_type"),

@@ -1,6 +1,6 @@
 """POST /v1/collections/{name}/search."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 from uuid import UUID
 
@@ -11,15 +11,19 @@ from service.api.answers import json_response
 from service.api.auth import TenantId
 from service.api.bodies import read_json
 from service.api.deps import EVERY_ROUTE
+from service.api.hits import show_hits
 from service.api.openapi import examples, told
 from service.api.openapi.operations import answers, json_body
 from service.api.paths import CollectionName
-from service.api.search_schemas import SearchRequest, SearchResponse
+from service.api.search_schemas import SearchRequest
 from service.domain.errors import InvalidError, NotFoundError
 from service.domain.hits import Hits
 from service.resources import Resources
 from service.search.catalog import Catalog
-from service.search.search import CollectionChangedError, Searching, search
+from service.search.recall import RecallProbe
+from service.search.running import CollectionChangedError
+from service.search.search import search
+from service.search.tools import Searching
 from service.telemetry.telemetry import SearchClock
 
 router = APIRouter(prefix="/v1/collections", tags=["search"], dependencies=EVERY_ROUTE)
@@ -32,6 +36,10 @@ class SearchDesk:
     catalog: Catalog
     tools: Searching
 
+    async def close(self) -> None:
+        if self.tools.recall is not None:
+            await self.tools.recall.close()
+
 
 def open_desk(resources: Resources) -> SearchDesk:
     settings = resources.settings
@@ -43,7 +51,10 @@ def open_desk(resources: Resources) -> SearchDesk:
         exact_chunks=settings.exact_chunks,
         lexical_budget=settings.lexical_budget,
         telemetry=resources.telemetry,
+        reranker=resources.reranker,
     )
+    if settings.recall_sample_share:
+        tools = replace(tools, recall=RecallProbe(tools, share=settings.recall_sample_share))
     return SearchDesk(Catalog(resources.primary), tools)
 
 
@@ -72,7 +83,8 @@ async def search_collection(name: CollectionName, request: Request, tenant_id: T
         if not desk.catalog.forget(tenant_id, name):
             raise
         hits = await find(name, body, tenant_id, desk, clock)
-    return json_response(SearchResponse.spelled(hits, took_ms=clock.end() * 1000))
+    seconds = clock.end()
+    return json_response(show_hits(hits, took_ms=seconds * 1000), headers={"Server-Timing": clock.server_timing()})
 
 
 async def find(name: str, body: SearchRequest, tenant_id: UUID, desk: SearchDesk, clock: SearchClock) -> Hits:

@@ -1,9 +1,7 @@
-"""A search on the wire. A field of the contract that is not built yet is refused as unknown, never half-answered."""
+"""A search on the wire."""
 
 import re
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
-from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 
@@ -11,8 +9,7 @@ from service.api.schemas import NOT_ALL_ZERO, WITHOUT_NUL
 from service.domain.documents import Collection
 from service.domain.errors import InvalidError
 from service.domain.filters import parse_filter
-from service.domain.hits import Hits
-from service.domain.queries import WINDOW, Fusion, Limits, Mode, Query
+from service.domain.queries import WINDOW, Fusion, Limits, Mode, Query, Rearrangement, Recency, Tags
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # Neither has a place in a Postgres text.
 
@@ -20,7 +17,7 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # Neither has a place in a Postg
 def nullable(schema: dict[str, Any]) -> None:
     """What `drop_nulls` lets through, said in the JSON schema."""
     for name, field in schema["properties"].items():
-        if {"type": "null"} not in field.get("anyOf", ()):
+        if name not in schema.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
             words = {word: field.pop(word) for word in ("title", "description", "default") if word in field}
             schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **words}
 
@@ -38,14 +35,13 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=nullable)
     telling_nulls: ClassVar[frozenset[str]] = frozenset()
-    later: ClassVar[frozenset[str]] = frozenset()  # Fields of the contract that are not built yet.
 
     @model_validator(mode="before")
     @classmethod
     def drop_nulls(cls, raw: object) -> object:
         if not isinstance(raw, dict):
             return raw
-        known = (cls.model_fields.keys() | cls.later) - cls.telling_nulls
+        known = cls.model_fields.keys() - cls.telling_nulls
         return {name: value for name, value in raw.items() if value is not None or name not in known}
 
 
@@ -77,13 +73,55 @@ class ParamsBody(Body):
     )
 
 
+class HighlightBody(Body):
+    pre_tag: Annotated[str, WITHOUT_NUL] = Field(default="<em>", max_length=100)
+    post_tag: Annotated[str, WITHOUT_NUL] = Field(default="</em>", max_length=100)
+
+
+def marking(value: object) -> object:
+    """`true` is the usual tags."""
+    return {} if value is True else value
+
+
+TAG = {"type": "string", "maxLength": 100}
+HIGHLIGHT = WithJsonSchema(
+    {
+        "anyOf": [
+            {"const": True},
+            {"type": "object", "properties": {"pre_tag": TAG, "post_tag": TAG}, "additionalProperties": False},
+        ]
+    }
+)
+
+
+class RecencyBody(Body):
+    half_life_days: float = Field(
+        gt=0, le=1e6, description="The boost halves with every so many days since `published_at`."
+    )
+    weight: float = Field(default=0.15, gt=0, le=1e6, description="What a document of this moment gains.")
+
+
+class BoostBody(Body):
+    recency: RecencyBody | None = None
+
+
+class RerankBody(Body):
+    top_n: Annotated[int, Field(ge=1, le=200), WHOLE] = Field(
+        default=50, description="How many documents are read again."
+    )
+
+
+class MmrBody(Body):
+    diversity: float = Field(default=0.3, ge=0, le=1, description="0 is relevance alone, 1 difference alone.")
+
+
 def asking(schema: dict[str, Any]) -> None:
     """A question is needed, unless a vector is what is looked for."""
     nullable(schema)
     question = {"required": ["query"], "properties": {"query": {"type": "string", "pattern": r"\S"}}}
     vector = {
         "required": ["mode", "vector"],
-        "properties": {"mode": {"const": "semantic"}, "vector": {"type": "array"}},
+        "properties": {"mode": {"const": "semantic"}, "vector": {"type": "array"}, "rerank": {"type": "null"}},
     }
     schema["anyOf"] = [question, vector]
 
@@ -91,7 +129,6 @@ def asking(schema: dict[str, Any]) -> None:
 class SearchRequest(Body):
     model_config = ConfigDict(json_schema_extra=asking)
     telling_nulls: ClassVar[frozenset[str]] = frozenset({"group_by"})
-    later: ClassVar[frozenset[str]] = frozenset({"cursor", "score_threshold", "facets", "highlight", "include"})
 
     query: Annotated[str, WITHOUT_NUL] = Field(
         default="", max_length=10_000, description='OR of its words; "…" must occur, -word must not.'
@@ -106,6 +143,23 @@ class SearchRequest(Body):
     )
     fusion: FusionBody = Field(default_factory=FusionBody)
     params: ParamsBody = Field(default_factory=ParamsBody)
+    cursor: str | None = Field(default=None, max_length=400_000, description="`next_cursor` of the page before.")
+    score_threshold: float | None = Field(default=None, description="Chunks with a lower score are no hits.")
+    facets: Annotated[list[str], Field(max_length=20)] = Field(
+        default_factory=list,
+        description="`tags`, `source`, `language` or `attributes.…`: values with their documents counted.",
+    )
+    highlight: Annotated[HighlightBody, BeforeValidator(marking), HIGHLIGHT] | None = Field(
+        default=None, description="Marks the words that matched; where only the meaning did, the best sentence."
+    )
+    include: list[Literal["count", "explain"]] = Field(default_factory=list, max_length=2)
+    boost: BoostBody | None = None
+    rerank: RerankBody | None = Field(
+        default=None, description="Reads the best documents again with the service's reranker."
+    )
+    mmr: MmrBody | None = Field(
+        default=None, description="Maximal marginal relevance: hits that differ from those above."
+    )
 
     def to_query(self, collection: Collection, *, dimension: int) -> Query:
         """Raises InvalidError for what the types alone cannot say. `dimension` is the active profile's."""
@@ -134,51 +188,22 @@ class SearchRequest(Body):
                 window=self.fusion.window,
             ),
             limits=Limits(**self.params.model_dump()),
+            score_threshold=self.score_threshold,
+            rearranged=self.rearrangement(),
+            highlight=None if self.highlight is None else Tags(self.highlight.pre_tag, self.highlight.post_tag),
+            facets=tuple(dict.fromkeys(self.facets)),
+            count="count" in self.include,
+            explain="explain" in self.include,
+            cursor=self.cursor,
         )
 
-
-class ChunkHitBody(BaseModel):
-    chunk_id: UUID
-    ordinal: int
-    text: str
-    score: float
-    char_start: int
-    char_end: int
-    page: int | None
-
-
-class HitBody(BaseModel):
-    document_id: UUID
-    external_id: str | None
-    title: str | None
-    score: float
-    source: str | None
-    tags: list[str]
-    published_at: datetime | None
-    attributes: dict[str, Any]
-    chunks: list[ChunkHitBody]
-
-
-class WarningBody(BaseModel):
-    code: Literal["lexical_only", "scan_limit", "unindexed_filter", "budget"]
-    message: str
-
-
-class SearchResponse(BaseModel):
-    """What OpenAPI says; the route writes the domain's hits straight to JSON in the same shape."""
-
-    hits: list[HitBody]
-    next_cursor: str | None
-    profile: str
-    warnings: list[WarningBody]
-    took_ms: float
-
-    @classmethod
-    def spelled(cls, hits: Hits, *, took_ms: float) -> dict[str, object]:
-        return {
-            "hits": hits.hits,
-            "next_cursor": None,
-            "profile": hits.profile,
-            "warnings": hits.warnings,
-            "took_ms": round(took_ms, 3),
-        }
+    def rearrangement(self) -> Rearrangement | None:
+        recency = self.boost.recency if self.boost else None
+        if recency is None and self.rerank is None and self.mmr is None:
+            return None
+        return Rearrangement(
+            top_n=max(self.limit, self.rerank.top_n if self.rerank else 50),
+            recency=None if recency is None else Recency(recency.half_life_days, recency.weight),
+            rerank=self.rerank is not None,
+            diversity=None if self.mmr is None else self.mmr.diversity,
+        )

@@ -141,7 +141,8 @@ async def work(settings: Settings, direct_url: str | None) -> None:
         stack.push_async_callback(asyncio.to_thread, tracing.close)
         metrics = listening(telemetry.metrics, host=settings.host, port=settings.worker_metrics_port)
         metrics_port = stack.enter_context(metrics)
-        resources = await stack.enter_async_context(open_resources(settings, telemetry=telemetry))
+        unread = settings.model_copy(update={"reranker_model": None})  # A worker answers no search.
+        resources = await stack.enter_async_context(open_resources(unread, telemetry=telemetry))
         extractor = await stack.enter_async_context(Extractor())
         tools = Tools(
             resources.primary,

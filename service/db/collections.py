@@ -20,6 +20,7 @@ COLUMNS = (
     collections.c.language,
     collections.c.attributes,
     collections.c.profile_id,
+    collections.c.chunk_count,
     collections.c.created_at,
     collections.c.updated_at,
 )

@@ -1,14 +1,16 @@
 """A filter taken apart: the shape that decides the SQL text, and the keys and values that the text binds."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import reduce
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
+from service.db.joined import JoinedTable
 from service.domain.filters import And, Comparison, Field, Filter, Not, Or
 
 # jsonb orders null < string < number < boolean: where an index scan for one type may end. It may read a little too
@@ -18,8 +20,10 @@ BELOW_NUMBERS, ABOVE_NUMBERS = '"\U0010ffff"', "false"
 FARTHEST_OFFSET = timedelta(hours=16)  # Postgres reads offsets up to 15:59.
 
 
-TestForm = Literal["text", "moment", "tags", "holding", "stored", "exact", "range", "stored range", "stored moment"]
-Form = Literal["and", "or", "not", "present"] | TestForm
+TestForm = Literal[
+    "text", "typed", "moment", "tags", "holding", "stored", "exact", "range", "stored range", "stored moment"
+]
+Form = Literal["and", "or", "not", "present", "row"] | TestForm
 
 
 class Shape(NamedTuple):
@@ -30,34 +34,65 @@ class Shape(NamedTuple):
     keys: int = 0
     operator: str = ""
     parts: "tuple[Shape, ...]" = ()
+    table: JoinedTable | None = None  # of the form "row"; never compared in sorting, because `column` has its name
 
 
+COLUMN_FORMS: Mapping[str, TestForm] = {"string": "text", "string[]": "tags", "timestamp": "moment"}
 Lowered: TypeAlias = tuple[Shape, tuple[object, ...]]  # A shape and what it binds, in the order of the shape.
 
 
 def lower(filter_: Filter) -> Lowered:
     match filter_:
         case And(operands):
-            return joined("and", operands)
+            return combined("and", one_row_each(map(lower, conjuncts(operands))))
         case Or(operands):
-            return joined("or", operands)
+            return combined("or", map(lower, operands))
         case Not(operand):
             return negated(lower(operand))
         case Comparison(field, "$ne" | "$nin" as operator, value):
             return negated(lower(Comparison(field, "$eq" if operator == "$ne" else "$in", value)))
-        case Comparison(field, "$exists", value):
-            present = Shape("present", field.column, len(field.keys)), field.keys
-            return present if value else negated(present)
+        case Comparison(field, "$exists", False):
+            return negated(lower(Comparison(field, "$exists", value=True)))
         case Comparison(field, operator, value):
-            return lower_test(field, operator, value)
+            return lower_positive(field, operator, value)
 
 
-def joined(form: Literal["and", "or"], operands: Sequence[Filter]) -> Lowered:
+def lower_positive(field: Field, operator: str, value: Any) -> Lowered:  # noqa: ANN401  JSON, a time, or a tuple of them
+    if field.table is not None:
+        shape, bound = lower_positive(replace(field, table=None), operator, value)
+        return Shape("row", field.table.name, parts=(shape,), table=cast("JoinedTable", field.table)), bound
+    if operator == "$exists":
+        return Shape("present", field.column, len(field.keys)), field.keys
+    return lower_test(field, operator, value)
+
+
+def combined(form: Literal["and", "or"], operands: Iterable[Lowered]) -> Lowered:
     """Sorted, so that the order in which a client writes its members makes no new statement."""
-    parts = sorted(map(lower, operands), key=itemgetter(0))
+    parts = sorted(operands, key=itemgetter(0))
     return Shape(form, parts=tuple(shape for shape, _ in parts)), tuple(
         chain.from_iterable(bound for _, bound in parts)
     )
+
+
+def conjuncts(operands: Iterable[Filter]) -> Iterator[Filter]:
+    """AND is associative: of `(a and b) and c` all three."""
+    for operand in operands:
+        if isinstance(operand, And):
+            yield from conjuncts(operand.operands)
+        else:
+            yield operand
+
+
+def one_row_each(operands: Iterable[Lowered]) -> list[Lowered]:
+    """What AND asks of a joined table is asked of one row of it: one EXISTS, as a join would have it."""
+    rows: dict[JoinedTable | None, list[Lowered]] = {}
+    for shape, bound in operands:
+        rows.setdefault(shape.table, []).append((shape, bound))
+    alone = rows.pop(None, [])
+    for asked in rows.values():
+        inner, values = combined("and", [(shape.parts[0], bound) for shape, bound in asked])
+        alone.append(asked[0] if len(asked) == 1 else (asked[0][0]._replace(parts=(inner,)), values))
+    return alone
 
 
 def negated(positive: Lowered) -> Lowered:
@@ -75,8 +110,8 @@ def lower_test(field: Field, operator: str, value: Any) -> Lowered:  # noqa: ANN
     form = form_of(field, operator)
     bound: tuple[object, ...]
     match form:
-        case "text":
-            bound = (each(str),)
+        case "text" | "typed":
+            bound = (each(str if form == "text" else as_json),)
         case "moment":
             bound = (each(as_time),)
         case "tags":
@@ -96,8 +131,8 @@ def lower_test(field: Field, operator: str, value: Any) -> Lowered:  # noqa: ANN
 
 
 def form_of(field: Field, operator: str) -> TestForm:
-    if field.column != "attributes":
-        return "tags" if field.type == "string[]" else "moment" if field.type == "timestamp" else "text"
+    if not field.keys:
+        return COLUMN_FORMS.get(field.type or "", "typed")
     if operator in {"$contains", "$overlap"}:
         return "holding"
     if field.type == "timestamp":

@@ -18,8 +18,10 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    exists,
     func,
     literal_column,
+    not_,
     or_,
     true,
 )
@@ -27,6 +29,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from service.db.filter_shapes import Form, Shape, lower
+from service.db.joined import widest
 from service.domain.filters import Filter
 
 JSON, MOMENT, TEXT, TEXTS = JSONB(), DateTime(timezone=True), Text(), ARRAY(Text)
@@ -90,8 +93,9 @@ def either(shape: Shape, source: FromClause, bind: Bind) -> Expression:
 
 
 def negation(shape: Shape, source: FromClause, bind: Bind) -> Expression:
-    """What a missing value makes unknown, matches its negation."""
-    return express(shape.parts[0], source, bind).is_not(true())
+    """What a missing value makes unknown, matches its negation. An EXISTS is never unknown, and NOT makes an anti-join."""
+    positive = express(shape.parts[0], source, bind)
+    return not_(positive) if shape.parts[0].form == "row" else positive.is_not(true())
 
 
 def presence(shape: Shape, source: FromClause, bind: Bind) -> Expression:
@@ -102,6 +106,11 @@ def text(shape: Shape, source: FromClause, bind: Bind) -> Expression:
     column = source.c[shape.column]
     ordered = column if shape.operator in {"$eq", "$in"} else column.collate("C")
     return COMPARE[shape.operator](ordered, operand(shape, bind, TEXT))
+
+
+def typed(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    column = source.c[shape.column]
+    return COMPARE[shape.operator](column, operand(shape, bind, widest(column.type)))
 
 
 def moment(shape: Shape, source: FromClause, bind: Bind) -> Expression:
@@ -162,6 +171,16 @@ def stored_moment(shape: Shape, source: FromClause, bind: Bind) -> Expression:
     )
 
 
+def row(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    """Whether a row of the joined table, of this tenant and this document, passes."""
+    table = shape.table
+    if table is None:
+        raise TypeError("a row of no table")
+    other = table.table.alias()
+    passes = express(shape.parts[0], other, bind)
+    return exists().where(table.scope(other), table.on(source, other), passes).correlate(source)
+
+
 def contains(whole: Expression, part: Expression) -> Expression:
     return whole.op("@>", is_comparison=True)(part)
 
@@ -191,7 +210,9 @@ FORMS: Mapping[Form, Callable[[Shape, FromClause, Bind], Expression]] = {
     "or": either,
     "not": negation,
     "present": presence,
+    "row": row,
     "text": text,
+    "typed": typed,
     "moment": moment,
     "tags": tags,
     "holding": holding,

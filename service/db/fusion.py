@@ -1,25 +1,44 @@
-"""From candidates to scored chunks. Each function returns a CTE (chunk_id, document_id, score)."""
+"""From candidates to scored chunks. Each function returns a CTE (chunk_id, document_id, score), explained with the legs' shares."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from sqlalchemy import CTE, Double, Integer, Select, bindparam, func, select, union, union_all
-from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    Double,
+    FromClause,
+    Integer,
+    Label,
+    Subquery,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    null,
+    select,
+    union,
+)
 
 from service.db.bm25 import Question, score
 from service.db.semantic import PROFILE, distance, materialized
 from service.db.tables import search_embeddings as e
 from service.db.tables import search_terms as t
 
+Leg = Literal["semantic", "lexical"]
 ALPHA = bindparam("alpha", type_=Double)
 
 
-def one_leg(leg: CTE) -> CTE:
+def one_leg(leg: CTE, name: Leg, *, explained: bool) -> CTE:
     """A leg alone: its own score, BM25 or cosine."""
-    scores = select(t.c.chunk_id, t.c.document_id, (-leg.c.d).label("score"))
+    alone = (-leg.c.d).label("score")
+    told = shares({name: Given(place(leg), -leg.c.d, -leg.c.d)}) if explained else []
+    scores = select(t.c.chunk_id, t.c.document_id, alone, *told)
     return materialized(scores.select_from(leg.join(t, t.c.chunk_id == leg.c.chunk_id)), "fused")
 
 
-def linear(semantic: CTE, lexical: CTE, question: Question, *, dimension: int) -> CTE:
+def linear(semantic: CTE, lexical: CTE, question: Question, *, dimension: int, explained: bool) -> CTE:
     """Completed fusion: both exact scores of every candidate of either leg, then
 
     `alpha * (s - min s) / (max s - min s) + (1 - alpha) * l / max l`, a term with denominator 0 being 0.
@@ -36,47 +55,69 @@ def linear(semantic: CTE, lexical: CTE, question: Question, *, dimension: int) -
     )
     s, lex = scored.c.s, scored.c.l
     least, most, best = func.min(s).over(), func.max(s).over(), func.max(lex).over()
-    near = func.coalesce((s - least) / func.nullif(most - least, 0, type_=Double()), 0)
-    said = func.coalesce(lex / func.nullif(best, 0, type_=Double()), 0)
-    fused = (ALPHA * near + (1 - ALPHA) * said).label("score")
-    return materialized(select(scored.c.chunk_id, scored.c.document_id, fused), "fused")
-
-
-def rrf(semantic: CTE, lexical: CTE) -> CTE:
-    """`sum(weight / (k + rank))` over the legs that list the chunk, rank from 1."""
-    k = bindparam("k", type_=Double)
-
-    def contributions(leg: CTE, weight: str) -> Select[Any]:
-        rank = func.row_number().over(order_by=(leg.c.d, leg.c.chunk_id))
-        return select(leg.c.chunk_id, (bindparam(weight, type_=Double) / (k + rank)).label("share"))
-
-    shares = union_all(contributions(semantic, "semantic_weight"), contributions(lexical, "lexical_weight"))
-    u = shares.subquery("u")
-    summed = select(u.c.chunk_id, func.sum(u.c.share).label("score")).group_by(u.c.chunk_id).subquery("summed")
-    rows = summed.join(t, t.c.chunk_id == summed.c.chunk_id)
-    return materialized(select(t.c.chunk_id, t.c.document_id, summed.c.score).select_from(rows), "fused")
-
-
-def paged(fused: CTE, *, grouped: bool) -> CTE:
-    """The best `limit` documents with their best chunks, or the best `limit` chunks: score descending, then id."""
-    owner = fused.c.document_id if grouped else fused.c.chunk_id
-    place = func.row_number().over(partition_by=owner, order_by=(fused.c.score.desc(), fused.c.chunk_id))
-    ranked = select(
-        owner.label("owner"), fused.c.document_id, fused.c.chunk_id, fused.c.score, place.label("place")
-    ).subquery("ranked")
-    r = ranked.c
-    best = func.max(r.score)
-    statement = (
-        select(
-            r.owner,
-            r.document_id,
-            best.label("score"),
-            func.array_agg(aggregate_order_by(r.chunk_id, r.place)).label("chunk_ids"),
-            func.array_agg(aggregate_order_by(r.score, r.place)).label("scores"),
-        )
-        .where(r.place <= bindparam("per_document", type_=Integer))
-        .group_by(r.owner, r.document_id)
-        .order_by(best.desc(), r.owner)
-        .limit(bindparam("limit", type_=Integer))
+    near = ALPHA * func.coalesce((s - least) / func.nullif(most - least, 0, type_=Double()), 0)
+    said = (1 - ALPHA) * func.coalesce(lex / func.nullif(best, 0, type_=Double()), 0)
+    columns = [scored.c.chunk_id, scored.c.document_id, (near + said).label("score")]
+    if not explained:
+        return materialized(select(*columns), "fused")
+    ranks = {"semantic": ranked_leg(semantic, "near"), "lexical": ranked_leg(lexical, "said")}
+    told = shares(
+        {"semantic": Given(ranks["semantic"].c.rank, s, near), "lexical": Given(ranks["lexical"].c.rank, lex, said)}
     )
-    return materialized(statement, "page")
+    return materialized(select(*columns, *told).select_from(beside(scored, ranks)), "fused")
+
+
+def rrf(semantic: CTE, lexical: CTE, *, explained: bool) -> CTE:
+    """`sum(weight / (k + rank))` over the legs that list the chunk, rank from 1."""
+    candidate = union(select(semantic.c.chunk_id), select(lexical.c.chunk_id)).subquery("candidate")
+    ranks = {"semantic": ranked_leg(semantic, "near"), "lexical": ranked_leg(lexical, "said")}
+    k = bindparam("k", type_=Double)
+    given = {
+        name: Given(
+            leg.c.rank, -leg.c.d, func.coalesce(bindparam(f"{name}_weight", type_=Double) / (k + leg.c.rank), 0)
+        )
+        for name, leg in ranks.items()
+    }
+    summed = (given["semantic"].contribution + given["lexical"].contribution).label("score")
+    rows = beside(candidate, ranks).join(t, t.c.chunk_id == candidate.c.chunk_id)
+    told = shares(given) if explained else []
+    return materialized(select(t.c.chunk_id, t.c.document_id, summed, *told).select_from(rows), "fused")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a leg gives to a chunk; rank and score are null where it does not list it."""
+
+    rank: ColumnElement[int]
+    score: ColumnElement[float]
+    contribution: ColumnElement[float]
+
+
+def place(leg: CTE) -> ColumnElement[int]:
+    return func.row_number().over(order_by=(leg.c.d, leg.c.chunk_id))
+
+
+def ranked_leg(leg: CTE, name: str) -> Subquery:
+    return select(leg.c.chunk_id, leg.c.d, place(leg).label("rank")).subquery(name)
+
+
+def beside(candidate: CTE | Subquery, ranks: Mapping[str, Subquery]) -> FromClause:
+    """Every candidate with its place in each leg, null where a leg does not list it."""
+    rows: FromClause = candidate
+    for leg in ranks.values():
+        rows = rows.outerjoin(leg, leg.c.chunk_id == candidate.c.chunk_id)
+    return rows
+
+
+def shares(given: Mapping[str, Given]) -> list[Label[Any]]:
+    """The columns of an explanation, lexical before semantic; a leg that was not asked has given nothing."""
+    nothing = Given(cast(null(), Integer), cast(null(), Double), literal_column("0::float8", Double()))
+    columns: list[Label[Any]] = []
+    for name in ("lexical", "semantic"):
+        leg = given.get(name, nothing)
+        columns += [
+            leg.rank.label(f"{name}_rank"),
+            leg.score.label(f"{name}_score"),
+            leg.contribution.label(f"{name}_contribution"),
+        ]
+    return columns

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, Select, Text, and_, cast, func, literal_column, not_, select, true
+from sqlalchemy import CTE, ColumnElement, Select, Text, and_, case, cast, func, literal_column, not_, select, true
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from service.db.bm25 import Question
@@ -15,7 +15,7 @@ from service.db.tables import search_documents as d
 
 @dataclass(frozen=True, slots=True)
 class SearchRow:
-    """One row of `read_out`, in its order; the first six are the same on every row."""
+    """One row of `read_out`, in its order; the first seven are the same on every row."""
 
     declared_at: datetime  # when the collection's declarations last changed
     matched: int  # chunks that the filter leaves: counted up to the window and a little
@@ -23,6 +23,8 @@ class SearchRow:
     semantic: int  # candidates of each leg
     lexical: int
     over_budget: bool  # some words were too frequent to select candidates
+    worst: float | None  # score of the last candidate, whatever the threshold
+    ranking: bytes | None  # on the first row alone: the whole list, see `paging.ranking`
     document_id: str | None
     score: float | None
     external_id: str | None
@@ -38,32 +40,27 @@ class SearchRow:
         return cls(*row)
 
 
-def read_out(
-    scope: CTE, route: CTE, question: Question | None, legs: Mapping[str, CTE], page: CTE
-) -> Select[tuple[object, ...]]:
-    """One row a hit, and one without a hit when there is none; none at all when the collection cannot be seen."""
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the legs came to: their candidates by name, the fused list, and how it was found."""
 
-    def counted(name: str) -> ColumnElement[int]:
-        if name not in legs:
-            return literal_column("0")
-        return select(func.count()).select_from(legs[name]).scalar_subquery()
+    route: CTE
+    question: Question | None
+    legs: Mapping[str, CTE]
+    fused: CTE
+    ranking: ColumnElement[bytes]
 
-    if question is None:
-        over_budget: ColumnElement[bool] = literal_column("false")
-    else:
-        q = question.cte
-        over_budget = (
-            select(and_(q.c.over_budget, not_(route.c.tiny))).select_from(q.join(route, true())).scalar_subquery()
-        )
+
+def read_out(scope: CTE, page: CTE, found: Findings | None) -> Select[tuple[object, ...]]:
+    """One row a hit, and one without a hit when there is none; none at all when the collection cannot be seen.
+
+    A later page comes from a cursor: nothing was found anew.
+    """
     hits = page.join(d, d.c.id == page.c.document_id)
     return (
         select(
             scope.c.updated_at,
-            select(route.c.n).scalar_subquery().label("matched"),
-            select(route.c.few).scalar_subquery().label("exact"),
-            counted("semantic").label("semantic"),
-            counted("lexical").label("lexical"),
-            over_budget.label("over_budget"),
+            *(nothing_found() if found is None else how_found(page, found)),
             cast(page.c.document_id, Text).label("document_id"),
             page.c.score,
             d.c.external_id,
@@ -75,8 +72,40 @@ def read_out(
             cast(shown_chunks(page), Text).label("chunks"),
         )
         .select_from(scope.outerjoin(hits, true()))
-        .order_by(page.c.score.desc(), page.c.owner)
+        .order_by(page.c.number)
     )
+
+
+def how_found(page: CTE, found: Findings) -> list[ColumnElement[Any]]:
+    route, legs = found.route, found.legs
+
+    def counted(name: str) -> ColumnElement[int]:
+        if name not in legs:
+            return literal_column("0")
+        return select(func.count()).select_from(legs[name]).scalar_subquery()
+
+    if found.question is None:
+        over_budget: ColumnElement[bool] = literal_column("false")
+    else:
+        q = found.question.cte
+        over_budget = (
+            select(and_(q.c.over_budget, not_(route.c.tiny))).select_from(q.join(route, true())).scalar_subquery()
+        )
+    return [
+        select(route.c.n).scalar_subquery().label("matched"),
+        select(route.c.few).scalar_subquery().label("exact"),
+        counted("semantic").label("semantic"),
+        counted("lexical").label("lexical"),
+        over_budget.label("over_budget"),
+        select(func.min(found.fused.c.score)).scalar_subquery().label("worst"),
+        case((page.c.number == 1, found.ranking)).label("ranking"),
+    ]
+
+
+def nothing_found() -> list[ColumnElement[Any]]:
+    words = {"matched": "0", "exact": "true", "semantic": "0", "lexical": "0", "over_budget": "false"}
+    words |= {"worst": "null::float8", "ranking": "null::bytea"}
+    return [literal_column(value).label(name) for name, value in words.items()]
 
 
 def shown_chunks(page: CTE) -> ColumnElement[object]:

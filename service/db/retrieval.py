@@ -25,9 +25,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 
-from service.db import bm25, filters, fusion, phrases, semantic
+from service.db import bm25, filters, fusion, paging, phrases, semantic
 from service.db.bm25 import TINY
-from service.db.read_out import read_out
+from service.db.read_out import Findings, read_out
 from service.db.semantic import COLLECTION, materialized
 from service.db.tables import collections
 from service.db.tables import search_documents as d
@@ -54,6 +54,8 @@ class Shape:
     phrases: bool
     excluding: bool
     filter: Hashable  # filters.skeleton
+    explained: bool = False
+    resumed: bool = False  # a later page of a list that its cursor carries
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,10 @@ def scoped() -> CTE:
 def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object, ...]]:  # noqa: A002  the field's term
     """The whole statement of one shape."""
     scope = scoped()
-    question = bm25.question_terms(scope)
     condition = None if filter is None else filters.matches(filter, d)
+    if shape.resumed:
+        return read_out(scope, paging.resumed(scope, condition, grouped=shape.grouped), None)
+    question = bm25.question_terms(scope)
     wanted = phrases.unsaid(scope) if shape.excluding else None
     if shape.phrases:
         likely = phrases.likely_chunks(scope, question, condition=condition, wanted=wanted)
@@ -101,13 +105,15 @@ def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object
     legs = {"semantic": near, "lexical": said}
     if shape.mode != "hybrid":
         legs = {shape.mode: legs[shape.mode]}
-        fused = fusion.one_leg(legs[shape.mode])
+        fused = fusion.one_leg(legs[shape.mode], shape.mode, explained=shape.explained)
     elif shape.fusion == "linear":
-        fused = fusion.linear(near, said, question, dimension=shape.dimension)
+        fused = fusion.linear(near, said, question, dimension=shape.dimension, explained=shape.explained)
     else:
-        fused = fusion.rrf(near, said)
-    page = fusion.paged(fused, grouped=shape.grouped)
-    return read_out(scope, route, question if "lexical" in legs else None, legs, page)
+        fused = fusion.rrf(near, said, explained=shape.explained)
+    listed = paging.listed(fused, grouped=shape.grouped)
+    ranking = paging.ranking(listed, explained=shape.explained)
+    asked = question if "lexical" in legs else None
+    return read_out(scope, paging.paged(listed), Findings(route, asked, legs, fused, ranking))
 
 
 def counted(scope: CTE, condition: ColumnElement[bool] | None, *, window: int) -> tuple[CTE | None, CTE]:

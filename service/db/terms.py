@@ -4,6 +4,7 @@ No counters: one debounced job a collection recounts from the rows, so there is 
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from pgvector.sqlalchemy import SPARSEVEC
@@ -23,8 +24,10 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     true,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import REGCONFIG, aggregate_order_by
@@ -36,6 +39,13 @@ from service.db.tables import TERM_SPACE, chunk_terms, chunks, collections, docu
 K1, B = 1.2, 0.75  # Robertson and Zaragoza's usual constants; changing one is a new epoch
 DRIFT = 0.05  # how far the average length may move before the weights are rewritten
 REWRITTEN = 500  # chunks in one transaction of a rewrite
+
+# Until the transaction ends; no row is locked, so that a collection may be changed meanwhile.
+ONE_AT_A_TIME = select(
+    func.pg_advisory_xact_lock(
+        func.hashtext("refresh_statistics"), func.hashtext(bindparam("collection", type_=String))
+    )
+)
 
 
 def counted_terms() -> CTE:
@@ -137,11 +147,24 @@ async def freeze_first_average(
     await connection.execute(first, {"chunk_ids": list(chunk_ids)})
 
 
-async def refresh_statistics(connection: AsyncConnection, collection_id: UUID) -> None:
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """What a recount found and left: chunks, their average length, and how many terms had another frequency."""
+
+    chunks_before: int
+    chunks: int
+    average_before: float | None
+    average: float | None
+    terms: int
+
+
+async def refresh_statistics(connection: AsyncConnection, collection_id: UUID, *, drift: float = DRIFT) -> Recount:
     """Recounts document frequencies (only df > 1 is kept), the chunk count and the average length.
 
-    When the average has drifted too far, a new epoch begins and all weights are behind.
+    When the average has moved by more than the share `drift`, a new epoch begins and all weights are behind; below 0 it
+    begins in any case. Two recounts of a collection wait for each other: both write the rows of the same terms.
     """
+    await connection.execute(ONE_AT_A_TIME, {"collection": str(collection_id)})
     t, f, c = chunk_terms.c, lexeme_frequencies.c, collections.c
     mine = t.collection_id == collection_id
     postings = select(func.unnest(t.terms).label("term")).where(mine).subquery("postings").c
@@ -156,16 +179,23 @@ async def refresh_statistics(connection: AsyncConnection, collection_id: UUID) -
         index_elements=["collection_id", "term"], set_={"df": new.excluded.df}, where=f.df != new.excluded.df
     )
     gone = delete(lexeme_frequencies).where(f.collection_id == collection_id, ~exists().where(recount.c.term == f.term))
-    await connection.execute(gone.add_cte(kept.cte("kept")))
+    # A term that is rare again is deleted, any other is inserted or updated: none is in both.
+    changed = [rows.returning(f.term).cte(name) for rows, name in ((kept, "kept"), (gone, "gone"))]
+    both = union_all(*(select(rows.c.term) for rows in changed)).subquery("both")
+    terms = (await connection.execute(select(func.count()).select_from(both))).scalar_one()
 
     measured = select(func.count(), func.avg(t.length)).where(mine)
-    count, average = (await connection.execute(measured)).one()
-    old = (await connection.execute(select(c.average_length).where(c.id == collection_id))).scalar_one_or_none()
-    drifted = bool(old and average and abs(float(average) / old - 1) > DRIFT)
-    values: dict[str, object] = {"chunk_count": count}
-    if drifted:
-        values |= {"average_length": float(average), "epoch": c.epoch + 1}
+    count, mean = (await connection.execute(measured)).one()
+    known = select(c.chunk_count, c.average_length).where(c.id == collection_id)
+    before = (await connection.execute(known)).one_or_none()
+    chunks_before, frozen = (0, None) if before is None else (before.chunk_count, before.average_length)
+    average, values = frozen, dict[str, object](chunk_count=count)
+    # Written so that an average which is no number at all counts as moved.
+    if mean and not (frozen and abs(float(mean) / frozen - 1) <= drift):
+        average = float(mean)
+        values |= {"average_length": average, "epoch": c.epoch + 1}
     await connection.execute(update(collections).where(c.id == collection_id).values(**values))
+    return Recount(chunks_before, count, frozen, average, terms)
 
 
 async def is_behind(connection: AsyncConnection, collection_id: UUID) -> bool:
@@ -176,14 +206,25 @@ async def is_behind(connection: AsyncConnection, collection_id: UUID) -> bool:
     return bool((await connection.execute(select(old.exists()))).scalar())
 
 
-async def rewrite_weights(connection: AsyncConnection, collection_id: UUID) -> int:
-    """Brings one batch of a collection's rows to its epoch and returns how many were behind."""
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A batch of chunks; of `mended` the terms were not those of their text."""
+
+    chunks: int
+    mended: int
+
+
+async def rewrite_weights(connection: AsyncConnection, collection_id: UUID) -> Rewritten:
+    """Brings one batch of a collection's rows to its epoch, from their texts; none when no row is behind."""
     t, c = chunk_terms.c, collections.c
     epoch = select(c.epoch).where(c.id == collection_id).scalar_subquery()
     behind = select(t.chunk_id).where(and_(t.collection_id == collection_id, t.epoch < epoch)).limit(REWRITTEN)
     ids = list((await connection.execute(behind.with_for_update(skip_locked=True))).scalars())
-    if ids:
-        w = weighted_terms().subquery("w").c
-        fresh = {"bm25": w.bm25, "length": w.length, "terms": w.terms, "epoch": w.epoch}
-        await connection.execute(update(chunk_terms).where(t.chunk_id == w.chunk_id).values(fresh), {"chunk_ids": ids})
-    return len(ids)
+    if not ids:
+        return Rewritten(0, 0)
+    w, old = weighted_terms().subquery("w").c, chunk_terms.alias("old").c
+    fresh = {"bm25": w.bm25, "length": w.length, "terms": w.terms, "epoch": w.epoch}
+    changed = or_(old.length != w.length, old.terms != w.terms)
+    written = update(chunk_terms).where(t.chunk_id == w.chunk_id, old.chunk_id == w.chunk_id).values(fresh)
+    rows = (await connection.execute(written.returning(changed), {"chunk_ids": ids})).scalars()
+    return Rewritten(len(ids), sum(rows))

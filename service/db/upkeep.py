@@ -1,14 +1,11 @@
-"""What maintenance jobs do in SQL: empty a deleted collection, index a declared attribute, analyse what has changed."""
+"""What maintenance jobs do in SQL: empty a deleted collection, analyse what has changed."""
 
-import hashlib
 from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.owner import as_owner
-from service.db.roles import literal
 from service.db.tables import chunk_terms, chunks, collections, document_versions, documents, embeddings, jobs
 
 EMPTIED = 500  # documents in one transaction of a collection's removal
@@ -64,36 +61,3 @@ async def remove_collection_row(connection: AsyncConnection, collection_id: UUID
 async def analyze_changed(connection: AsyncConnection) -> list[str]:
     """Analyses the tables of searches that have changed much since they last were; returns which."""
     return list((await connection.execute(select(func.analyze_changed(CHANGED_SHARE, CHANGED_LEAST)))).scalar_one())
-
-
-def attribute_index_name(key: str) -> str:
-    """Keys are any text; a name is at most 63 bytes."""
-    return "documents_attribute_" + hashlib.sha256(key.encode()).hexdigest()[:16]
-
-
-async def index_attribute(direct_url: str, key: str) -> None:
-    """Builds the expression index of one declared attribute concurrently, as the owner; repairs an invalid leftover.
-
-    One index serves every collection that declares the path. Its expression is the one that `filters.indexed` writes.
-    """
-    name = attribute_index_name(key)
-    async with as_owner(direct_url, autocommit=True) as connection:
-        await connection.execute(text("set lock_timeout = '5s'"))
-        await connection.execute(text("set statement_timeout = 0"))
-        # One at a time: two concurrent builds on a table wait for each other.
-        await connection.execute(text("select pg_advisory_lock(hashtext('documents_attribute'))"))
-        if await is_valid(connection, name):
-            return
-        await connection.execute(text(f"drop index concurrently if exists {name}"))
-        # DDL binds nothing, and in `text()` a colon in a key would be a parameter.
-        path = " -> ".join(["attributes", *map(literal, key.split("."))])
-        await connection.exec_driver_sql(
-            f"create index concurrently {name} on documents (collection_id, indexed_value({path}))"
-        )
-
-
-async def is_valid(connection: AsyncConnection, index: str) -> bool:
-    statement = text(
-        "select i.indisvalid from pg_index i join pg_class c on c.oid = i.indexrelid where c.relname = :name"
-    )
-    return bool((await connection.execute(statement, {"name": index})).scalar())

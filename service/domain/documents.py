@@ -19,8 +19,10 @@ class Collection:
     language: str
     attributes: Mapping[str, str]
     profile_id: UUID
+    chunk_count: int  # of the last statistics
     created_at: datetime
     updated_at: datetime
+    unbuilt: frozenset[str] = frozenset()  # declared attributes whose index is not there yet; only the catalog looks
 
 
 @dataclass(frozen=True, slots=True)

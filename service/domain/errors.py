@@ -21,6 +21,10 @@ class NotFailedError(ServiceError):
     """Only a failed document can be retried."""
 
 
+class InProgressError(ServiceError):
+    """What is asked about is still being made: a document without an indexed version has no neighbours."""
+
+
 class PreconditionFailedError(ServiceError):
     """The version named by If-Match, or the absence named by If-None-Match, is not what the document has."""
 

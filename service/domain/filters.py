@@ -3,9 +3,9 @@
 docs/decisions/0009-filters.md says what each operator means; nothing here knows about SQL.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import Literal, Protocol, TypeAlias, cast
 
 from service.domain.errors import InvalidError
 from service.domain.filter_values import ValueReader, read_text
@@ -28,13 +28,28 @@ COLUMNS: Mapping[str, str] = {
 }
 
 
+class Joined(Protocol):
+    """A table of the service's own whose rows belong to documents: docs/how-to/filter-by-your-own-table.md."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """Which columns a filter may name as `<name>.<column>`, and their types."""
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column, or `keys` into the column `attributes`; an attribute that nobody declared has no type."""
+    """A column, or `keys` into the column `attributes`; an attribute that nobody declared has no type.
+
+    With `table` a column of that table, in whichever of its rows belong to the document.
+    """
 
     column: str
     keys: tuple[str, ...]
     type: str | None
+    table: Joined | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +79,26 @@ class Not:
 Filter: TypeAlias = Comparison | And | Or | Not
 
 
-def parse_filter(raw: object, *, declared: Mapping[str, str]) -> Filter | None:
+def parse_filter(raw: object, *, declared: Mapping[str, str], joined: Iterable[Joined] = ()) -> Filter | None:
     """The tree of a filter as JSON has it; None when it asks for nothing. `declared`: attribute name to type.
 
     Raises InvalidError, whose field is the path of what cannot be accepted.
     """
     if raw is None or raw == {}:
         return None
-    return FilterReader(declared).conjunction(raw, at="filter", depth=1)
+    return FilterReader(declared, joined).conjunction(raw, at="filter", depth=1)
 
 
 class FilterReader:
     """One reading of one filter: it counts what it reads, so that nobody sends more than the limits."""
 
-    def __init__(self, declared: Mapping[str, str]) -> None:
+    def __init__(self, declared: Mapping[str, str], joined: Iterable[Joined]) -> None:
         self._declared = declared
+        self._joined = {
+            f"{table.name}.{column}": Field(column, (), type_, table)
+            for table in joined
+            for column, type_ in table.types.items()
+        }
         self._nodes = 0
         self._values = ValueReader(MAX_VALUES)
 
@@ -90,7 +110,8 @@ class FilterReader:
 
     def _member(self, key: str, raw: object, *, at: str, depth: int) -> Filter:
         if not key.startswith("$"):
-            return self._operations(self._field(key, at=at), raw, at=at, depth=depth)
+            field = self._joined.get(key) or read_field(key, declared=self._declared, at=at, also=self._joined)
+            return self._operations(field, raw, at=at, depth=depth)
         if key == "$not":
             self._count_node(at, depth)
             return Not(self.conjunction(raw, at=at, depth=depth + 1))
@@ -116,17 +137,6 @@ class FilterReader:
         self._count_node(at, depth)
         return Not(self._operations(field, raw, at=at, depth=depth + 1))
 
-    def _field(self, key: str, *, at: str) -> Field:
-        if key in COLUMNS:
-            return Field(key, (), COLUMNS[key])
-        column, *keys = read_text(key, at=at).split(".")
-        if column != "attributes" or not keys or not all(keys):
-            known = ", ".join(COLUMNS)
-            raise InvalidError(f"unknown column; there are {known} and attributes.<name>", field=at)
-        if len(keys) > MAX_KEYS:
-            raise InvalidError(f"a path has at most {MAX_KEYS} names", field=at)
-        return Field(column, tuple(keys), self._declared.get(".".join(keys)))
-
     def _comparison(self, field: Field, operator: str, raw: object, *, at: str, depth: int) -> Filter:
         self._count_node(at, depth)
         value = self._values.operand(operator, raw, type_=field.type, at=at)
@@ -140,11 +150,29 @@ class FilterReader:
             raise InvalidError(f"a filter is at most {MAX_DEPTH} deep", field=at)
 
 
+def read_field(key: str, *, declared: Mapping[str, str], at: str, also: Iterable[str] = ()) -> Field:
+    """A column or a path into the attributes; `also`: what else an error calls known. Raises InvalidError."""
+    if key in COLUMNS:
+        return Field(key, (), COLUMNS[key])
+    column, *keys = read_text(key, at=at).split(".")
+    if column != "attributes" or not keys or not all(keys):
+        known = ", ".join((*COLUMNS, *also))
+        raise InvalidError(f"unknown column; there are {known} and attributes.<name>", field=at)
+    if len(keys) > MAX_KEYS:
+        raise InvalidError(f"a path has at most {MAX_KEYS} names", field=at)
+    return Field(column, tuple(keys), declared.get(".".join(keys)))
+
+
 def both(operands: list[Filter]) -> Filter:
     return operands[0] if len(operands) == 1 else And(tuple(operands))
 
 
 def below(at: str, key: str) -> str:
-    """The path of a member; what no answer could carry (a lone surrogate) is escaped."""
-    shown = key if len(key) <= SHOWN else key[:SHOWN] + "…"
-    return f"{at}.{shown.encode(errors='backslashreplace').decode()}"
+    """The path of a member."""
+    return f"{at}.{shown(key)}"
+
+
+def shown(key: str) -> str:
+    """A client's key as an answer repeats it; what none could carry (a lone surrogate) is escaped."""
+    short = key if len(key) <= SHOWN else key[:SHOWN] + "…"
+    return short.encode(errors="backslashreplace").decode()

@@ -9,6 +9,25 @@ WarningCode = Literal["lexical_only", "scan_limit", "unindexed_filter", "budget"
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What a leg gave to a chunk's score. `rank` and `score` are null where the leg does not know the chunk."""
+
+    rank: int | None
+    score: float | None
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The contributions sum to the chunk's score."""
+
+    lexical: Share
+    semantic: Share
+    boost: float | None = None  # what recency added
+    rerank: float | None = None  # the reranker's score, which then is the chunk's
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkHit:
     chunk_id: str
     ordinal: int
@@ -17,6 +36,8 @@ class ChunkHit:
     char_start: int
     char_end: int
     page: int | None
+    highlights: tuple[str, ...] | None = None
+    explain: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +62,34 @@ class SearchWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How many documents: all that match, or those of the window; `gte` where the time for counting ran out."""
+
+    value: int
+    relation: Literal["eq", "gte"]
+    scope: Literal["matches", "window"]
+
+
+@dataclass(frozen=True, slots=True)
+class FacetValue:
+    value: str | int | float | bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """The most frequent values of a field, and in how many documents each occurs."""
+
+    values: tuple[FacetValue, ...]
+    relation: Literal["eq", "gte"]
+    scope: Literal["matches", "window"]
+
+
+@dataclass(frozen=True, slots=True)
 class Hits:
     hits: tuple[Hit, ...]
     profile: str
     warnings: tuple[SearchWarning, ...] = ()
+    next_cursor: str | None = None
+    facets: Mapping[str, Facet] | None = None
+    count: Tally | None = None

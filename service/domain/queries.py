@@ -57,6 +57,32 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Tags:
+    """What goes before and after a part of a text that is marked."""
+
+    pre: str = "<em>"
+    post: str = "</em>"
+
+
+@dataclass(frozen=True, slots=True)
+class Recency:
+    """A document's score grows by up to `weight`, half as much with every half-life since `published_at`."""
+
+    half_life_days: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rearrangement:
+    """What happens to the best `top_n` documents after fusion, in this order; None leaves a step out."""
+
+    top_n: int = 50
+    recency: Recency | None = None
+    rerank: bool = False
+    diversity: float | None = None  # maximal marginal relevance: 0 is relevance alone, 1 difference alone
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     question: str
     mode: Mode = "hybrid"
@@ -67,3 +93,10 @@ class Query:
     vector: tuple[float, ...] | None = None
     fusion: Fusion = field(default_factory=Fusion)
     limits: Limits = field(default_factory=Limits)
+    score_threshold: float | None = None
+    rearranged: Rearrangement | None = None
+    highlight: Tags | None = None
+    facets: tuple[str, ...] = ()  # "tags", "source", "language" or "attributes.<path>"
+    count: bool = False
+    explain: bool = False
+    cursor: str | None = None

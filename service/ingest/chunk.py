@@ -7,8 +7,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from service.domain.sentences import Unit, units_of
 from service.domain.texts import ChunkText, ExtractedText
-from service.ingest.sentences import Unit, units_of
 
 HARD_CHARACTERS = (
     2_000  # A word of a megabyte is a single token to a wordpiece tokenizer; rows and hits must stay small.

@@ -1,6 +1,7 @@
 """Collections come, declare their attributes, and go."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from service.db.collections import (
@@ -18,6 +19,9 @@ from service.domain.attributes import declaring
 from service.domain.documents import Collection
 from service.domain.errors import InvalidError
 
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
 
 async def create_collection(
     name: str, language: str, *, tenant_id: UUID, profile_id: UUID, primary: Primary
@@ -32,9 +36,8 @@ async def create_collection(
 async def declare_attributes(
     name: str, changes: Mapping[str, object], *, tenant_id: UUID, primary: Primary
 ) -> Collection:
-    """Merges declarations; each new one gets an index, built by an owner's worker while everything goes on.
-
-    A list gets none: GIN finds its members, and as a whole it may be too long for an index entry.
+    """Merges declarations. An owner's worker builds the index of each new one while everything goes on, and drops that
+    of one that nobody declares any more.
     """
     async with primary.begin(tenant_id) as connection:
         collection = await lock_collection(connection, tenant_id, name)
@@ -42,18 +45,23 @@ async def declare_attributes(
         if declared == collection.attributes:
             return collection
         changed = await set_attributes(connection, collection, declared)
-        for key in sorted(
-            key for key, type_ in declared.items() if collection.attributes.get(key) != type_ and type_ != "string[]"
-        ):
-            await enqueue(
-                connection,
-                INDEX_ATTRIBUTE,
-                tenant_id=tenant_id,
-                collection_id=collection.id,
-                payload={"key": key},
-                dedupe_key=f"{INDEX_ATTRIBUTE}:{key}",
-            )
+        await settle_indexes(connection, collection, set(declared.items()) ^ set(collection.attributes.items()))
         return changed
+
+
+async def settle_indexes(
+    connection: "AsyncConnection", collection: Collection, changed: Iterable[tuple[str, str]]
+) -> None:
+    """Of attributes whose declaration is new or gone: the job looks which of the two holds once it runs."""
+    for key in sorted({key for key, _ in changed}):
+        await enqueue(
+            connection,
+            INDEX_ATTRIBUTE,
+            tenant_id=collection.tenant_id,
+            collection_id=collection.id,
+            payload={"key": key},
+            dedupe_key=f"{INDEX_ATTRIBUTE}:{key}",
+        )
 
 
 async def delete_collection(name: str, *, tenant_id: UUID, primary: Primary) -> None:
@@ -62,6 +70,7 @@ async def delete_collection(name: str, *, tenant_id: UUID, primary: Primary) -> 
         collection = await lock_collection(connection, tenant_id, name)
         await mark_deleted(connection, collection)
         await enqueue(connection, DELETE_COLLECTION, tenant_id=tenant_id, collection_id=collection.id)
+        await settle_indexes(connection, collection, collection.attributes.items())
 
 
 async def resolve_external_id(name: str, external_id: str, *, tenant_id: UUID, primary: Primary) -> UUID:

@@ -7,6 +7,7 @@ import structlog
 
 from service.db import jobs, terms
 from service.db import upkeep as rows
+from service.db.attribute_indexes import settle_index
 from service.db.jobs import Job
 from service.domain.errors import OverloadedError, UnavailableError
 from service.ingest.tools import Tools
@@ -31,7 +32,7 @@ async def run(job: Job, *, tools: Tools, direct_url: str | None) -> None:
         case jobs.DELETE_COLLECTION:
             await delete_collection(job, tools=tools)
         case jobs.INDEX_ATTRIBUTE if direct_url is not None:
-            await rows.index_attribute(direct_url, str(job.payload["key"]))
+            await settle_index(direct_url, str(job.payload["key"]))
             await finish(job, tools=tools)
         case _:
             raise ValueError(f"no worker knows the job kind {job.kind!r}")
@@ -83,7 +84,7 @@ async def rewrite_weights(job: Job, *, tools: Tools) -> None:
     rewritten = 1
     while rewritten:
         async with tools.primary.begin(job.tenant_id) as connection:
-            rewritten = await terms.rewrite_weights(connection, collection_of(job))
+            rewritten = (await terms.rewrite_weights(connection, collection_of(job))).chunks
     async with tools.primary.begin(job.tenant_id) as connection:
         if await jobs.finish(connection, [job]) and await terms.is_behind(connection, collection_of(job)):
             await enqueue_rewrite(connection, job, delay_seconds=1)  # Somebody held the last rows.

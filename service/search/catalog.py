@@ -2,9 +2,10 @@
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
+from service.db.attribute_indexes import unbuilt_indexes
 from service.db.collections import find_collection
 from service.db.primary import Primary
 from service.domain.documents import Collection
@@ -33,6 +34,7 @@ class Catalog:
             return entry.collection
         async with self.primary.begin(tenant_id) as connection:
             collection = await find_collection(connection, tenant_id, name)
+            collection = replace(collection, unbuilt=await unbuilt_indexes(connection, collection.attributes))
         self.entries[tenant_id, name] = Entry(collection, time.monotonic() + REMEMBERED_SECONDS)
         if len(self.entries) > REMEMBERED_MOST:
             self.entries.popitem(last=False)

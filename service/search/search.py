@@ -1,46 +1,32 @@
 """One search: question → embedding → one statement → hits. The embedding comes first: no connection waits for it."""
 
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from datetime import UTC
-from uuid import UUID
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
-import numpy as np
-import orjson
-
-from service.db import filters
-from service.db.profiles import EmbeddingProfile
-from service.db.read_out import SearchRow
-from service.db.read_pool import Reader
-from service.db.retrieval import Shape, Statements
 from service.domain.documents import Collection
-from service.domain.errors import InvalidError, NotFoundError, OverloadedError, UnavailableError
-from service.domain.hits import ChunkHit, Hit, Hits, SearchWarning
-from service.domain.queries import WIDENING, Query, Words
-from service.embeddings.base import Embedder, Vector
-from service.telemetry.telemetry import SearchClock, SearchRoute, Telemetry
-
-ALL = 2**31 - 2  # `exact: true`: every collection counts as small
-TINY_CHUNKS = 2_000  # What leaves at most so many is scored whole by its words: cheaper than choosing candidates.
-CHECKED_CHUNKS = 5_000  # Where a quoted phrase is looked for: the most relevant that have its words, .04 ms each.
+from service.domain.errors import InvalidError
+from service.domain.hits import Hits
+from service.domain.queries import WIDENING, Limits, Query, Words
+from service.embeddings.base import Vector
+from service.search.highlight import highlighted
+from service.search.question import embedded
+from service.search.ranking import Ranking, explained, fingerprint, read_cursor
+from service.search.rearrange import rearranged
+from service.search.running import hit, hits_of, needs_more, route_of, run, run_page, told
+from service.search.tally import tally
+from service.search.tools import Searching
+from service.telemetry.telemetry import SearchClock
 
 
 @dataclass(frozen=True, slots=True)
-class Searching:
-    """What a search needs, built once per process."""
+class Asked:
+    """What a client asked of a collection, and the vector of its question where there is one."""
 
-    reader: Reader
-    statements: Statements
-    embedder: Embedder
-    profile: EmbeddingProfile
-    exact_chunks: int
-    lexical_budget: int
-    telemetry: Telemetry = field(default_factory=Telemetry)
-
-
-class CollectionChangedError(UnavailableError):
-    """The collection was declared anew since it was looked up, so its filter may mean something else."""
+    query: Query
+    words: Words
+    collection: Collection
+    vector: Vector | None = None
 
 
 async def search(query: Query, collection: Collection, *, tools: Searching, clock: SearchClock | None = None) -> Hits:
@@ -51,139 +37,72 @@ async def search(query: Query, collection: Collection, *, tools: Searching, cloc
     words = Words.parse(query.question)
     if not words.text and (query.vector is None or query.mode == "lexical"):
         raise InvalidError("it has nothing to look for", field="query")
+    asked = Asked(query, words, collection)
+    if query.cursor is not None:
+        return await later_page(asked, query.cursor, tools=tools, clock=clock)
     with clock.stage("embedding") if query.vector is None and query.mode != "lexical" else nullcontext():
         query, vector, warnings = await embedded(query, words, collection, tools=tools)
+    if query.rearranged is not None:
+        query = replace(query, limit=max(query.limit, query.rearranged.top_n))
     with clock.stage("statement"):
         rows = await run(query, words, vector, collection, tools=tools)
     # A leg alone goes on until it has found `limit` documents or nothing is left.
-    while query.mode != "hybrid" and len(hits_of(rows)) < query.limit and found(rows[0], query) == query.fusion.window:
+    while query.mode != "hybrid" and needs_more(rows, query):
         query = replace(query, fusion=replace(query.fusion, window=query.fusion.window * WIDENING))
         with clock.stage("statement"):
             rows = await run(query, words, vector, collection, tools=tools)
-    warnings = (*warnings, *told(rows[0], query, words))
+    warnings = (*warnings, *told(rows[0], query, words, collection))
     tools.telemetry.searched(route_of(rows[0], query, words), [warning.code for warning in warnings])
-    return Hits(tuple(hit(row) for row in hits_of(rows)), profile=tools.profile.name, warnings=warnings)
+    if tools.recall is not None:
+        tools.recall.consider(query, words, vector, collection, rows)
+    ranking = Ranking(rows[0].ranking or b"", query.explain)
+    hits = explained(tuple(hit(row) for row in hits_of(rows)), ranking)
+    if query.rearranged is not None:
+        with clock.stage("rearrangement"):
+            hits = await rearranged(hits, query, words, collection, tools=tools, now=datetime.now(UTC))
+        ranking = ranking.begun_with(hits)
+    found = Hits(hits[: asked.query.limit], profile=tools.profile.name, warnings=warnings)
+    return await completed(found, replace(asked, vector=vector), ranking, start=0, tools=tools, clock=clock)
 
 
-async def embedded(
-    query: Query, words: Words, collection: Collection, *, tools: Searching
-) -> tuple[Query, Vector | None, tuple[SearchWarning, ...]]:
-    """The question's vector, unit length. Where there is none a hybrid search becomes a lexical one, and says so."""
-    if query.mode == "lexical":
-        return query, None, ()
-    try:
-        return query, await vector_of(query, words, collection, tools=tools), ()
-    except (OverloadedError, UnavailableError) as error:
-        if query.mode == "semantic":
-            raise
-        warning = SearchWarning("lexical_only", f"these hits are found by their words alone: {error}")
-        return replace(query, mode="lexical"), None, (warning,)
+async def later_page(asked: Asked, cursor: str, *, tools: Searching, clock: SearchClock) -> Hits:
+    """Of the list that the cursor carries. Raises MalformedError and CursorMismatchError."""
+    query = asked.query
+    ranking, start = read_cursor(cursor, of=list_of(asked, tools=tools))
+    entries = list(ranking.entries(start, ranking.end_of(start, hits=query.limit)))
+    with clock.stage("statement"):
+        rows = await run_page(query, entries, asked.collection, tools=tools)
+    found = Hits(explained(tuple(hit(row) for row in hits_of(rows)), ranking), profile=tools.profile.name)
+    if query.highlight is not None:
+        with clock.stage("embedding"):
+            _, vector, _ = await embedded(query, asked.words, asked.collection, tools=tools)
+            asked = replace(asked, vector=vector)
+    return await completed(found, asked, ranking, start=start, tools=tools, clock=clock)
 
 
-async def vector_of(query: Query, words: Words, collection: Collection, *, tools: Searching) -> Vector:
-    """Raises OverloadedError or UnavailableError."""
-    if collection.profile_id != tools.profile.id:
-        # Vectors of two models have nothing to say to each other.
-        raise UnavailableError(f"the collection's embeddings are not of {tools.profile.name}, which this service runs")
-    if query.vector is None:
-        return await tools.embedder.embed_query(words.text)
-    given = np.asarray(query.vector, np.float64)
-    given /= np.abs(given).max()  # or the squares of large and small numbers would leave the range
-    return np.asarray(given / np.linalg.norm(given), np.float32)
+async def completed(
+    found: Hits, asked: Asked, ranking: Ranking, *, start: int, tools: Searching, clock: SearchClock
+) -> Hits:
+    """What was asked for beside the hits: highlights, facets and the count, and the cursor of the next page."""
+    query, words, collection = asked.query, asked.words, asked.collection
+    if query.highlight is not None:
+        with clock.stage("highlight"):
+            marked = await highlighted(found.hits, query, words, collection, asked.vector, tools=tools)
+        found = replace(found, hits=marked)
+    if query.facets or query.count:
+        with clock.stage("tally"):
+            facets, count = await tally(query, words, collection, ranking.chunk_ids(), tools=tools)
+        found = replace(found, facets=facets, count=count)
+    carried = ranking.cut(
+        2 * query.fusion.window
+    )  # A leg alone that went on has a longer list than a cursor should carry.
+    end = carried.end_of(start, hits=query.limit)
+    if end >= len(carried):
+        return found
+    return replace(found, next_cursor=carried.cursor(end, of=list_of(asked, tools=tools)))
 
 
-async def run(
-    query: Query, words: Words, vector: Vector | None, collection: Collection, *, tools: Searching
-) -> list[SearchRow]:
-    shape = Shape(
-        mode=query.mode,
-        dimension=tools.profile.dimension,
-        window=query.fusion.window,
-        fusion=query.fusion.method if query.mode == "hybrid" else "linear",
-        grouped=query.grouped,
-        phrases=bool(words.phrases),
-        excluding=bool(words.excluded),
-        filter=None if query.filter is None else filters.skeleton(query.filter),
-    )
-    statement = tools.statements.of(shape, query.filter)
-    values = {
-        "collection": collection.id,
-        "profile": tools.profile.id,
-        "question": words.text,
-        "phrases": list(words.phrases),
-        "excluded": list(words.excluded),
-        "vector": vector,
-        "alpha": query.fusion.alpha,
-        "k": query.fusion.k,
-        "lexical_weight": query.fusion.lexical_weight,
-        "semantic_weight": query.fusion.semantic_weight,
-        "limit": query.limit,
-        "per_document": query.chunks_per_document,
-        "exact_chunks": ALL if query.limits.exact else tools.exact_chunks,
-        "checked_chunks": ALL if query.limits.exact else CHECKED_CHUNKS,
-        "tiny_chunks": TINY_CHUNKS if query.limits.budget is None else 0,
-        "budget": query.limits.budget or tools.lexical_budget,
-        **({} if query.filter is None else filters.parameters(query.filter)),
-    }
-    rows = await tools.reader.fetch(statement, values, settings=settings(query, collection.tenant_id))
-    if not rows:
-        raise NotFoundError("no such collection")
-    read = [SearchRow.read(row) for row in rows]
-    if query.filter is not None and read[0].declared_at != collection.updated_at:
-        raise CollectionChangedError("the collection has just been changed")
-    return read
-
-
-def settings(query: Query, tenant_id: UUID) -> Mapping[str, str]:
-    """Transaction-local; what is not named stays as the searcher role has it."""
-    chosen = {"app.tenant_id": str(tenant_id)}
-    if query.limits.ef_search is not None:
-        chosen["hnsw.ef_search"] = str(query.limits.ef_search)
-    if query.limits.timeout_ms is not None:
-        chosen["statement_timeout"] = str(query.limits.timeout_ms)
-    return chosen
-
-
-def route_of(row: SearchRow, query: Query, words: Words) -> SearchRoute:
-    """How the semantic candidates were found, or what stood in for them."""
-    if words.phrases:
-        return "phrase"
-    if query.mode == "lexical":
-        return "lexical"
-    return "exact" if row.exact else "hnsw"
-
-
-def hits_of(rows: Sequence[SearchRow]) -> list[SearchRow]:
-    return [row for row in rows if row.document_id is not None]
-
-
-def found(row: SearchRow, query: Query) -> int:
-    """Candidates of the leg that has to go through all that the filter leaves."""
-    return row.lexical if query.mode == "lexical" else row.semantic
-
-
-def told(row: SearchRow, query: Query, words: Words) -> list[SearchWarning]:
-    """There are never fewer hits than exist without a word about it."""
-    warnings = []
-    window, bounded = query.fusion.window, query.mode != "lexical" or words.phrases
-    if bounded and not row.exact and found(row, query) < min(window, row.matched):
-        message = f"the scan ended after {found(row, query)} chunks; set params.exact to look at them all"
-        warnings.append(SearchWarning("scan_limit", message))
-    if query.mode != "semantic" and row.over_budget and row.lexical < window:
-        message = "the most frequent words did not select candidates; raise params.budget to let them"
-        warnings.append(SearchWarning("budget", message))
-    return warnings
-
-
-def hit(row: SearchRow) -> Hit:
-    return Hit(
-        document_id=str(row.document_id),
-        external_id=row.external_id,
-        title=row.title,
-        score=float(row.score or 0.0),
-        source=row.source,
-        tags=tuple(row.tags or ()),
-        published_at=None if row.published_at is None else row.published_at.astimezone(UTC),
-        attributes=orjson.loads(row.attributes or "{}"),
-        chunks=tuple(ChunkHit(**chunk) for chunk in orjson.loads(row.chunks or "[]")),
-    )
+def list_of(asked: Asked, *, tools: Searching) -> bytes:
+    """Of everything that decides what the hits are and in which order."""
+    same = replace(asked.query, limit=0, cursor=None, highlight=None, facets=(), count=False, limits=Limits())
+    return fingerprint(asked.collection.id, tools.profile.id, same)

@@ -38,6 +38,7 @@ REQUEST_BUCKETS = (
     60,
 )  # `?wait=` ends at 60.
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+RECALL_BUCKETS = (0.5, 0.8, 0.9, 0.95, 0.99, 1)
 JOB_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 1800)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # A series more for each counter and histogram, which nobody reads.
@@ -69,6 +70,19 @@ class Metrics:
         )
         self.search_warnings = Counter(
             "hybrid_search_warnings", "Answers that admit something.", ["code"], registry=registry
+        )
+        self.search_recall = Histogram(
+            "search_recall_at_10",
+            "Of the first ten hits of an exact search, the share that was served.",
+            ["route", "selectivity"],
+            buckets=RECALL_BUCKETS,
+            registry=registry,
+        )
+        self.recall_samples = Counter(
+            "hybrid_search_recall_samples",
+            "Searches that were chosen to be run again exactly, by what came of it.",
+            ["outcome"],
+            registry=registry,
         )
         self.job_attempts = Histogram(
             "hybrid_job_seconds",

@@ -11,7 +11,7 @@ from opentelemetry.trace import Link, Tracer
 from service.telemetry.metrics import Metrics
 from service.telemetry.traces import NO_TRACING, in_span
 
-SearchStage = Literal["embedding", "statement"]
+SearchStage = Literal["embedding", "statement", "rearrangement", "highlight", "tally"]
 SearchRoute = Literal["exact", "hnsw", "phrase", "lexical"]
 IndexStage = Literal["read", "chunk", "embed", "write"]
 
@@ -58,7 +58,7 @@ class SearchClock:
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._started = time.perf_counter()
-        self._spent = 0.0
+        self._spent: dict[str, float] = {}
 
     @contextmanager
     def stage(self, stage: SearchStage) -> Iterator[None]:
@@ -68,11 +68,17 @@ class SearchClock:
                 yield
         finally:
             took = time.perf_counter() - started
-            self._spent += took
+            self._spent[stage] = self._spent.get(stage, 0.0) + took
             self._telemetry.metrics.search_stages.labels(stage).observe(took)
 
     def end(self) -> float:
         """The seconds since the beginning."""
         took = time.perf_counter() - self._started
-        self._telemetry.metrics.search_stages.labels("rest").observe(max(took - self._spent, 0.0))
+        rest = max(took - sum(self._spent.values()), 0.0)
+        self._telemetry.metrics.search_stages.labels("rest").observe(rest)
+        self._spent |= {"rest": rest, "total": took}
         return took
+
+    def server_timing(self) -> str:
+        """The stages in milliseconds, as the header of that name has them; complete after `end`."""
+        return ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in self._spent.items())

@@ -1,6 +1,7 @@
 """The figure: all checks of schemathesis on a service of its own. `python -m tests.openapi [CASES [SEED]]`."""
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -19,6 +20,8 @@ async def measure(cases: int, seed: int) -> Findings:
     """The first round plays all phases, the others what is random, until there were enough cases."""
     findings, phases, end = Findings(), ALL_PHASES, time.monotonic() + SECONDS
     with tempfile.TemporaryDirectory(prefix="openapi-") as folder:
+        # The document promises that `rerank` is taken, which needs a reranker.
+        os.environ.setdefault("RERANKER_MODEL", "overlap")
         async with started_service(Path(folder)):
             address = find_address({"DATA_DIR": str(Path(folder) / "state")})
             while findings.cases < cases:

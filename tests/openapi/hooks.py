@@ -29,10 +29,19 @@ def before_call(_context: HookContext, case: Case, _kwargs: object) -> None:
         case.query = {name: value for name, value in case.query.items() if name not in RAW_ONLY}
     if case.operation.definition.raw.get("operationId") == "put_document" and isinstance(case.body, dict):
         case.body = without_name(case.body)
-    if is_search(case) and isinstance(case.body, dict):
-        params = case.body.get("params")
-        if isinstance(params, dict) and params.get("timeout_ms") in range(1, PATIENCE_MS):
-            case.body = {**case.body, "params": {**params, "timeout_ms": PATIENCE_MS}}
+    case.body = patient(case.body)
+
+
+def patient(body: Any) -> Any:
+    """A search, and each of a batch, with time enough."""
+    if not isinstance(body, dict):
+        return body
+    if isinstance(body.get("searches"), list):
+        return {**body, "searches": [patient(each) for each in body["searches"]]}
+    params = body.get("params")
+    if isinstance(params, dict) and params.get("timeout_ms") in range(1, PATIENCE_MS):
+        return {**body, "params": {**params, "timeout_ms": PATIENCE_MS}}
+    return body
 
 
 def without_name(body: dict[str, Any]) -> dict[str, Any]:

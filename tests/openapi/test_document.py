@@ -17,8 +17,9 @@ Operation = dict[str, Any]
 OPEN = {"/livez", "/readyz", "/metrics"}
 WITH_BODIES = {
     *("create_collection", "declare_attributes", "add_document", "put_document", "add_documents", "search"),
-    *("patch_document", "patch_document_by_key"),
+    *("patch_document", "patch_document_by_key", "recommend", "search_batch"),
 }
+CONFLICTING = {"create_collection", "add_document", "retry_document", "find_similar", "recommend"}
 CONDITIONAL = {"patch_document", "patch_document_by_key", "delete_document", "delete_document_by_key"}
 
 
@@ -113,7 +114,7 @@ def test_a_status_is_there_where_it_can_happen(operations: dict[str, Operation])
         assert (404 in statuses) is (keyed and "{" in operation["path"]), name
         assert ({413, 415} <= statuses) is reads, name
         assert (400 in statuses) is ((reads and name != "add_documents") or "cursor" in parameters), name
-        assert (409 in statuses) is (name in {"create_collection", "add_document", "retry_document"}), name
+        assert (409 in statuses) is (name in CONFLICTING), name
         assert (412 in statuses) is (name in {*CONDITIONAL, "put_document"}), name
         assert (428 in statuses) is (name in CONDITIONAL), name
         assert (503 in statuses) is (keyed or name == "readyz"), name

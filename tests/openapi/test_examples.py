@@ -34,6 +34,8 @@ async def world(connect: Connect, request: pytest.FixtureRequest) -> tuple[Api, 
     assert kept.status_code == 201, kept.text
     put = await api.put("books", "moby-dick", examples.DOCUMENT_BODY["every field"], wait=20)
     assert put.status_code == 201, put.text
+    unlike = await api.put("books", "walden", {"text": "I went to the woods to live deliberately."}, wait=20)
+    assert unlike.status_code == 201, unlike.text
     failed = await api.make_file("books", UNREADABLE, filename="a.pdf", wait=20)
     assert failed["status"] == "failed"
     return api, {"document": put.json()["id"], "failed": failed["id"]}

@@ -7,17 +7,29 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.api.hits import SearchResponse
 from service.api.openapi import examples, models
 from service.api.openapi.filters import FILTER_SCHEMAS, JSON_SCHEMAS, ref
 from service.api.openapi.operations import JSON, NULL_MARK, PROBLEM, headers, named
 from service.api.problems import Problem
+from service.api.recommend_schemas import RecommendRequest
 from service.api.schemas import CollectionPatch, DocumentPatch, FileDocument, NewCollection, TextDocument
-from service.api.search_schemas import SearchRequest, SearchResponse
+from service.api.search_batch_schemas import SearchBatchRequest, SearchBatchResponse
+from service.api.search_schemas import SearchRequest
 from service.api.uploads import Named
 
 Schema = dict[str, Any]
 
-REQUESTS = (NewCollection, CollectionPatch, TextDocument, FileDocument, DocumentPatch, SearchRequest)
+REQUESTS = (
+    NewCollection,
+    CollectionPatch,
+    TextDocument,
+    FileDocument,
+    DocumentPatch,
+    SearchRequest,
+    RecommendRequest,
+    SearchBatchRequest,
+)
 ANSWERS: tuple[type[BaseModel], ...] = (
     models.Collections,
     models.CollectionStatus,
@@ -26,6 +38,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     models.BatchAnswer,
     models.Health,
     SearchResponse,
+    SearchBatchResponse,
     Problem,
 )
 TAGS = [
@@ -126,10 +139,17 @@ def complete(document: Schema) -> None:
 
 
 def say_fields(document: Schema, fields: Schema) -> None:
-    """A file's fields are query parameters: checked like those of a JSON document, so described by the same words."""
+    """A file's fields are query parameters: checked like those of a JSON document, so described by the same words.
+
+    So is a filter in a URL by those of a filter in a body.
+    """
     fields = {**fields, **Named.model_json_schema()["properties"]}
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     for operation in operations:
+        for parameter in operation["parameters"]:
+            if parameter.get("name") == "filter":
+                parameter.pop("schema")
+                parameter["content"] = {"application/json": {"schema": ref("Filter")}}
         if operation["operationId"] not in {"add_document", "put_document"}:
             continue
         for parameter in operation["parameters"]:

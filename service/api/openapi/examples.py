@@ -130,6 +130,19 @@ HITS = {
     "took_ms": 6.21,
 }
 
+RECOMMEND: Examples = {
+    "like one": {"positive": ["moby-dick"]},
+    "unlike another": {
+        "positive": [{"external_id": "moby-dick"}],
+        "negative": [{"external_id": "walden"}],
+        "strategy": "best_score",
+        "limit": 5,
+        "filter": {"tags": {"$contains": "novel"}},
+    },
+}
+SEARCH_BATCH: Examples = {
+    "two": {"searches": [{"query": "a voyage in search of a whale"}, {"query": "whale", "mode": "lexical", "limit": 3}]}
+}
 
 # By status, then by code.
 DETAILS: Mapping[int, Mapping[str, str]] = {
@@ -143,6 +156,7 @@ DETAILS: Mapping[int, Mapping[str, str]] = {
         "collection_exists": "a collection of this name exists",
         "document_exists": "a document with this external_id exists; PUT adds a version to it",
         "not_failed": "only a failed document can be retried",
+        "in_progress": "the document is pending: no version of it is indexed yet",
     },
     412: {"precondition_failed": "the document is at version 3"},
     413: {"too_large": "the body has more than 1048576 bytes"},
@@ -157,3 +171,6 @@ INVALID = (("limit", "Input should be less than or equal to 100"),)
 def problem(status: int, code: str) -> dict[str, object]:
     trouble = Trouble(status, code, DETAILS[status][code], INVALID if code == "invalid" else ())
     return trouble.to_problem("019aa0c5-0a1b-7c2d-8e3f-405162738495")
+
+
+SEARCHES = {"results": [{"status": 200, **HITS}, {"status": 422, "problem": problem(422, "invalid")}]}

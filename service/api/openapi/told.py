@@ -1,8 +1,9 @@
 """The successes that routes answer with, as /openapi.json tells of them."""
 
+from service.api.hits import SearchResponse
 from service.api.openapi import examples, models
 from service.api.openapi.operations import FILE, Answer
-from service.api.search_schemas import SearchResponse
+from service.api.search_batch_schemas import SearchBatchResponse
 
 COLLECTION = Answer("The collection", models.Collection, (), {"books": examples.COLLECTION})
 NEW_COLLECTION = Answer(
@@ -39,5 +40,6 @@ BATCH = Answer(
 )
 
 HITS = Answer("The hits, best first", SearchResponse, (), {"one hit": examples.HITS})
+SEARCHES = Answer("An answer for each search, in order", SearchBatchResponse, (), {"two": examples.SEARCHES})
 ALIVE = Answer("The process answers", models.Health, (), {"ok": {"status": "ok"}})
 READY = Answer("The parts answer", models.Health, (), {"ready": {"status": "ready"}})

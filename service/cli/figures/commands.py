@@ -2,11 +2,19 @@
 
 import typer
 
+from service.cli.figures.explain import explain
+from service.cli.figures.facets import facets
 from service.cli.figures.files import files
+from service.cli.figures.filtered_latency import filtered_latency
+from service.cli.figures.filtered_recall import filtered_recall
 from service.cli.figures.first_search import first_search
 from service.cli.figures.ingest_rate import ingest_rate
+from service.cli.figures.lexical import lexical
+from service.cli.figures.relevance import relevance
 from service.cli.figures.search_latency import search_latency
+from service.cli.figures.served_top import served_top
 from service.cli.figures.small_document import small_document
+from service.cli.figures.walks import walks
 
 bench = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Measure a running service; exit code 1 when a goal is missed."
@@ -16,3 +24,11 @@ bench.command("search-latency")(search_latency)
 bench.command("small-document")(small_document)
 bench.command("first-search")(first_search)
 bench.command("files")(files)
+bench.command("filtered-recall")(filtered_recall)
+bench.command("filtered-latency")(filtered_latency)
+bench.command("served-top")(served_top)
+bench.command("lexical")(lexical)
+bench.command("relevance")(relevance)
+bench.command("explain")(explain)
+bench.command("facets")(facets)
+bench.command("walks")(walks)

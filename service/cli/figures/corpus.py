@@ -16,12 +16,12 @@ from service.cli.lines import document_of, open_lines, read_lines
 MADE_UP = 1_500
 
 
-def corpus(collection: str, count: int, *, console: Console) -> list[Json]:
-    """Return the first documents of a folder of DATA in the layout of BEIR."""
+def corpus(collection: str, count: int | None, *, console: Console) -> list[Json]:
+    """Return the first documents of a folder of DATA in the layout of BEIR; None: all."""
     folder = data_folder(collection)
     if folder is None:
         console.print(f"DATA has no {collection}: the documents are made up.")
-        return made_up_documents(count)
+        return made_up_documents(MADE_UP if count is None else count)
     for name in ("corpus.jsonl.gz", "corpus.jsonl"):
         if (folder / name).exists():
             return _first_lines(folder / name, count)

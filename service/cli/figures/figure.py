@@ -3,7 +3,7 @@
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,21 +27,23 @@ class Figure:
     met: bool
 
 
-def report(measuring: Coroutine[object, object, Figure]) -> None:
-    """Measure, print, and end with exit code 1 when the goal is missed or nothing could be measured."""
+def report(measuring: Coroutine[object, object, Figure | Sequence[Figure]]) -> None:
+    """Measure, print, and end with exit code 1 when a goal is missed or nothing could be measured."""
     _say_if_busy()
     try:
-        figure = asyncio.run(measuring)
+        measured = asyncio.run(measuring)
     except CommandError as error:
         Console(stderr=True).print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+    figures = [measured] if isinstance(measured, Figure) else measured
     table = Table("what", "goal", "measured", "verdict")
-    verdict = "[green]met[/green]" if figure.met else "[red]missed[/red]"
-    table.add_row(figure.what, figure.goal, figure.measured, verdict)
+    for figure in figures:
+        verdict = "[green]met[/green]" if figure.met else "[red]missed[/red]"
+        table.add_row(figure.what, figure.goal, figure.measured, verdict)
     Console().print(table)
-    raise typer.Exit(not figure.met)
+    raise typer.Exit(not all(figure.met for figure in figures))
 
 
 def _say_if_busy() -> None:

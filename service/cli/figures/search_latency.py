@@ -36,7 +36,8 @@ from service.domain.errors import ServiceError
 from service.domain.queries import Query, Words
 from service.embeddings.loading import open_embedder
 from service.resources import open_primary
-from service.search.search import Searching, run
+from service.search.running import run
+from service.search.tools import Searching
 from service.settings import Settings
 
 GOAL = 1.3

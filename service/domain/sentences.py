@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 # What it costs to end a piece there, beside the room that it leaves empty: a paragraph's end is worth a third of it.
 _PARAGRAPH, _SENTENCE, _LINE, _WORD, _LETTER = 0.0, 0.35, 0.45, 0.6, 1.0
-_LONGEST = 0.125  # Of a chunk's room: units beyond it are cut, so that pieces can be filled where no sentence ends.
+LONGEST = 0.125  # Of the room: units beyond it are cut, so that pieces can be filled where no sentence ends.
 
 # A sentence ends at .!? before white space and no small letter, at their CJK kin anywhere; a paragraph at an empty line.
 # The look-behind and the possessive quantifiers keep a megabyte of dots linear.
@@ -48,7 +48,7 @@ def units_of(start: int, end: int, *, text: str, weigh: Callable[[int, int], tup
         while stack:
             left, right, cost = stack.pop()
             tokens, share = weigh(left, right)
-            if share <= _LONGEST or right - left == 1:
+            if share <= LONGEST or right - left == 1:
                 yield Unit(left, right, tokens, share, cost)
                 continue
             middle, inner_cost = _middle(text, left, right)

@@ -1,0 +1,5 @@
+"""The tables of your own that a filter may name: docs/how-to/filter-by-your-own-table.md."""
+
+from service.db.joined import JoinedTable
+
+JOINED: tuple[JoinedTable, ...] = ()
