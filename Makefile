@@ -71,11 +71,11 @@ docs: $(VENV)/.installed-dev ## Write the pages of docs/reference that are made 
 	@$(IN) -m tests.reference_pages
 
 ##@ Measure it, while make run runs on an idle machine
-eval: $(VENV)/.installed ## Relevance of a running service on the judged collections in DATA
-	@for name in cranfield scifact_train medquad_dev; do $(IN) -m service eval "$(DATA)/$$name" || exit 1; done
+eval: $(VENV)/.installed-figures ## Relevance on the judged collections in DATA, beside RRF, the textbook's recipe and bm25s
+	@DATA="$(DATA)" $(IN) -m service bench relevance
 
-figures: $(VENV)/.installed ## Every other figure of a running service, each against its goal
-	@missed=0; for name in ingest-rate search-latency small-document first-search files; do \
+figures: $(VENV)/.installed-figures ## Every other figure of a running service, each against its goal
+	@missed=0; for name in ingest-rate search-latency small-document first-search files lexical explain facets walks; do \
 		DATA="$(DATA)" $(IN) -m service bench $$name || missed=1; done; exit $$missed
 
 recall: $(VENV)/.installed ## Filtered recall and latency on arXiv, and served against exact; the first time computes vectors
@@ -98,6 +98,12 @@ $(VENV)/.installed-dev: $(INPUTS) | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (the first time takes a few minutes) ..."
 	@$(ENSURE_PIP)
 	@$(PIP) -e '.[local,otel,dev]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-figures
+
+$(VENV)/.installed-figures: $(INPUTS) | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (the first time takes a few minutes) ..."
+	@$(ENSURE_PIP)
+	@$(PIP) -e '.[local,figures]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/bin/python:

@@ -27,6 +27,7 @@ from sqlalchemy import (
     Uuid,
 )
 
+from service.api.openapi.filters import FILTER, joined_fields
 from service.db.filters import skeleton
 from service.db.joined import JoinedTable, attribute
 from service.db.owner import as_owner
@@ -202,6 +203,13 @@ def test_what_the_column_cannot_hold_is_refused_by_name(joined: Sequence[JoinedT
         parse_filter(raw, declared={}, joined=joined)
 
     assert refused.value.field == field
+
+
+def test_the_description_of_the_api_lists_the_columns(joined: Sequence[JoinedTable]) -> None:
+    described = joined_fields(joined)
+
+    assert list(described) == [f"project.{column}" for column in joined[0].columns]
+    assert described["project.due"] == FILTER["properties"]["published_at"]
 
 
 async def test_without_the_registration_the_prefix_is_an_unknown_column() -> None:

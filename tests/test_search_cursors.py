@@ -11,6 +11,8 @@ import pytest
 
 from service.domain.errors import CursorMismatchError, MalformedError
 from service.domain.hits import Hit, Tally
+from service.domain.queries import Rearrangement
+from service.rerankers.overlap import OverlapReranker
 from service.resources import Resources
 from tests.api_calls import Api, code
 from tests.search_calls import Library, directions, library, settle, working
@@ -76,6 +78,19 @@ async def test_the_size_of_a_page_may_change_on_the_way(zoo: Library) -> None:
     second = await zoo.ask(QUESTION, vector=NEAR, limit=20, cursor=first.next_cursor)
 
     assert first.hits + second.hits == (await zoo.ask(QUESTION, vector=NEAR, limit=23)).hits
+
+
+@pytest.mark.parametrize("rerank", [True, False])
+async def test_rearranged_pages_are_the_parts_of_one_list_too(zoo: Library, *, rerank: bool) -> None:
+    asked = Rearrangement(top_n=12, rerank=rerank, diversity=0.5)
+    fields: dict[str, Any] = {"vector": NEAR, "rearranged": asked, "explain": True}
+    zoo = zoo.having(reranker=OverlapReranker())
+    whole = await zoo.ask(QUESTION, limit=100, **fields)
+    together = await walked(zoo, limit=7, **fields)
+
+    assert (await zoo.ask(QUESTION, limit=7, **fields)).hits == whole.hits[:7]
+    assert tuple(together[:100]) == whole.hits
+    assert len({hit.document_id for hit in together}) == len(together) > 100
 
 
 async def test_the_end_of_the_list_has_no_cursor(zoo: Library) -> None:

@@ -12,7 +12,7 @@ from service.domain.queries import Mode
 from service.resources import Resources
 from tests.api_calls import Api
 from tests.search_calls import Library, analyze, direct_url, directions, library
-from tests.search_plans import explain
+from tests.search_plans import Sent, explain
 
 CHUNKS = 3_000
 VECTOR = directions(1, seed=8)[0]
@@ -210,3 +210,14 @@ async def test_a_plan_of_this_file_is_of_the_kind_that_was_asked_for(
     plan = await explain(stacks, resources, "w7", mode="semantic", vector=VECTOR, settings=settings_of_plan)
 
     assert ("collection_id = $" in plan) is (settings_of_plan["plan_cache_mode"] == "force_generic_plan"), plan
+
+
+async def test_the_graph_is_given_its_limit_as_a_number(stacks: Library) -> None:
+    """Bound, a generic plan takes it for a tenth of the table: on one larger than this, that gives up the index."""
+    sent = Sent(stacks.tools.reader)
+    await stacks.having(reader=sent).ask("w7", mode="semantic", vector=VECTOR)
+    legs = re.search(r"semantic AS MATERIALIZED(.*?)\), *\n?\w+ AS", sent.sql, re.DOTALL)
+
+    assert legs is not None, sent.sql
+    limits = [limit.rstrip(")") for limit in re.findall(r"LIMIT (\S+)", legs[1])]
+    assert limits == ["ALL", "200", "200"]  # the first is what OFFSET 0 is written as

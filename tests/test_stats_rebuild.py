@@ -33,7 +33,7 @@ SPOILS = {
     "chunk count": "update collections set chunk_count = 100000 where id = $1",
     "weights": "update chunk_terms set bm25 = '{1:1}/1000000000' where collection_id = $1",
     "lengths": "update chunk_terms set length = 1000 + length where collection_id = $1",
-    "terms": "update chunk_terms set terms = terms[2:] where collection_id = $1",
+    "terms": "update chunk_terms set terms = '{}' where collection_id = $1",
 }
 UNFELT = {"rare terms kept", "average that is no number", "lengths"}  # until the weights are next written
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 
 from service.api.schemas import NOT_ALL_ZERO, WITHOUT_NUL
+from service.db import own_tables
 from service.domain.documents import Collection
 from service.domain.errors import InvalidError
 from service.domain.filters import parse_filter
@@ -175,7 +176,7 @@ class SearchRequest(Body):
             question=self.query,
             mode=self.mode,
             limit=self.limit,
-            filter=parse_filter(self.filter, declared=collection.attributes),
+            filter=parse_filter(self.filter, declared=collection.attributes, joined=own_tables.JOINED),
             grouped=self.group_by is not None,
             chunks_per_document=self.chunks_per_document,
             vector=None if self.vector is None else tuple(self.vector),
@@ -202,7 +203,7 @@ class SearchRequest(Body):
         if recency is None and self.rerank is None and self.mmr is None:
             return None
         return Rearrangement(
-            top_n=max(self.limit, self.rerank.top_n if self.rerank else 50),
+            top_n=self.rerank.top_n if self.rerank else 50,
             recency=None if recency is None else Recency(recency.half_life_days, recency.weight),
             rerank=self.rerank is not None,
             diversity=None if self.mmr is None else self.mmr.diversity,

@@ -74,7 +74,7 @@ class Recency:
 
 @dataclass(frozen=True, slots=True)
 class Rearrangement:
-    """What happens to the best `top_n` documents after fusion, in this order; None leaves a step out."""
+    """What happens to the best documents after fusion, in this order; None leaves a step out. A reranker reads `top_n`."""
 
     top_n: int = 50
     recency: Recency | None = None

@@ -12,9 +12,9 @@ from service.embeddings.base import Vector
 from service.search.highlight import highlighted
 from service.search.question import embedded
 from service.search.ranking import Ranking, explained, fingerprint, read_cursor
-from service.search.rearrange import rearranged
+from service.search.rearrange import pool, rearranged, reranker_for
 from service.search.running import hit, hits_of, needs_more, route_of, run, run_page, told
-from service.search.tally import tally
+from service.search.tally import facet_fields, tally
 from service.search.tools import Searching
 from service.telemetry.telemetry import SearchClock
 
@@ -37,13 +37,16 @@ async def search(query: Query, collection: Collection, *, tools: Searching, cloc
     words = Words.parse(query.question)
     if not words.text and (query.vector is None or query.mode == "lexical"):
         raise InvalidError("it has nothing to look for", field="query")
+    facet_fields(query.facets)  # What is refused is refused before anything is looked for.
+    if query.rearranged is not None and query.rearranged.rerank:
+        reranker_for(words, tools=tools)
     asked = Asked(query, words, collection)
     if query.cursor is not None:
         return await later_page(asked, query.cursor, tools=tools, clock=clock)
     with clock.stage("embedding") if query.vector is None and query.mode != "lexical" else nullcontext():
         query, vector, warnings = await embedded(query, words, collection, tools=tools)
     if query.rearranged is not None:
-        query = replace(query, limit=max(query.limit, query.rearranged.top_n))
+        query = replace(query, limit=pool(query.rearranged))
     with clock.stage("statement"):
         rows = await run(query, words, vector, collection, tools=tools)
     # A leg alone goes on until it has found `limit` documents or nothing is left.
@@ -89,14 +92,13 @@ async def completed(
         with clock.stage("highlight"):
             marked = await highlighted(found.hits, query, words, collection, asked.vector, tools=tools)
         found = replace(found, hits=marked)
+    # A leg alone that went on has a longer list than a cursor should carry.
+    end = ranking.end_of(start, hits=query.limit)
+    carried = ranking.cut(max(2 * query.fusion.window, end))
     if query.facets or query.count:
         with clock.stage("tally"):
-            facets, count = await tally(query, words, collection, ranking.chunk_ids(), tools=tools)
+            facets, count = await tally(query, words, collection, carried.chunk_ids(), tools=tools)
         found = replace(found, facets=facets, count=count)
-    carried = ranking.cut(
-        2 * query.fusion.window
-    )  # A leg alone that went on has a longer list than a cursor should carry.
-    end = carried.end_of(start, hits=query.limit)
     if end >= len(carried):
         return found
     return replace(found, next_cursor=carried.cursor(end, of=list_of(asked, tools=tools)))

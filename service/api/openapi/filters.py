@@ -1,10 +1,12 @@
 """The filter language as JSON schemas; docs/decisions/0009-filters.md says what each operator means."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from service.api.schemas import MOMENT
+from service.db.own_tables import JOINED
 from service.domain.filter_values import MAX_TEXT
-from service.domain.filters import COLUMNS, MAX_KEYS, MAX_NODES, MAX_VALUES
+from service.domain.filters import COLUMNS, MAX_KEYS, MAX_NODES, MAX_VALUES, Joined
 
 Schema = dict[str, Any]
 
@@ -48,12 +50,20 @@ BARE = {
     "timestamp": either(TIME, "TimeOperators"),
 }
 
+
+def joined_fields(tables: Iterable[Joined]) -> dict[str, Schema]:
+    """What a filter may name of the service's own tables."""
+    typed = ((f"{table.name}.{column}", type_) for table in tables for column, type_ in table.types.items())
+    return {name: BARE.get(type_) or either(SCALAR, "AnyOperators") for name, type_ in typed}
+
+
 FILTER: Schema = {
     "title": "Filter",
     "description": f"Members are joined by AND; at most {MAX_NODES} nodes, 5 deep, {MAX_VALUES} listed values. "
     "A declared attribute takes values of its type.",
     "type": "object",
     "properties": {name: BARE[type_] for name, type_ in COLUMNS.items()}
+    | joined_fields(JOINED)
     | {"$and": array(ref("Filter"), minItems=1), "$or": array(ref("Filter"), minItems=1), "$not": ref("Filter")},
     "patternProperties": {
         rf"^attributes(\.[^.\u0000]+){{1,{MAX_KEYS}}}$": either(
