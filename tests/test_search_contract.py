@@ -1,5 +1,6 @@
 """POST /v1/collections/{name}/search, line by line of the contract."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from typing import Any
@@ -235,6 +236,17 @@ async def test_a_collection_made_anew_is_found_at_once(api: Api, resources: Reso
     await fill(api, resources, phoenix, [{"text": "new bear"}])
     (hit,) = (await answer(api, phoenix, query="bear"))["hits"]
     assert hit["chunks"][0]["text"] == "new bear"
+
+
+async def test_a_collection_made_anew_is_found_by_many_at_once(api: Api, resources: Resources, phoenix: str) -> None:
+    await answer(api, phoenix, query="bear")
+    await api.client.delete(f"/v1/collections/{phoenix}")
+    await api.make_collection(phoenix)
+    await fill(api, resources, phoenix, [{"text": "new bear"}])
+
+    answers = await asyncio.gather(*[answer(api, phoenix, query="bear") for _ in range(8)])
+
+    assert {hits["hits"][0]["chunks"][0]["text"] for hits in answers} == {"new bear"}
 
 
 async def test_a_declaration_counts_at_once(api: Api, phoenix: str) -> None:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
@@ -16,15 +15,14 @@ from service.api.openapi import examples, told
 from service.api.openapi.operations import answers, json_body
 from service.api.paths import CollectionName
 from service.api.search_schemas import SearchRequest
-from service.domain.errors import InvalidError, NotFoundError
+from service.domain.documents import Collection
 from service.domain.hits import Hits
 from service.resources import Resources
 from service.search.catalog import Catalog
 from service.search.recall import RecallProbe
-from service.search.running import CollectionChangedError
 from service.search.search import search
+from service.search.second_look import with_collection
 from service.search.tools import Searching
-from service.telemetry.telemetry import SearchClock
 
 router = APIRouter(prefix="/v1/collections", tags=["search"], dependencies=EVERY_ROUTE)
 
@@ -76,18 +74,11 @@ async def search_collection(name: CollectionName, request: Request, tenant_id: T
     """Hybrid, lexical or semantic search with relational filters. Words are OR; see the contract for the rest."""
     clock = desk.tools.telemetry.search_clock()
     body = await read_json(request, SearchRequest)
-    try:
-        hits = await find(name, body, tenant_id, desk, clock)
-    except (NotFoundError, InvalidError, CollectionChangedError):
-        # Deleted, made anew or declared anew since its name was looked up: a second look decides.
-        if not desk.catalog.forget(tenant_id, name):
-            raise
-        hits = await find(name, body, tenant_id, desk, clock)
+
+    async def ask(collection: Collection) -> Hits:
+        query = body.to_query(collection, dimension=desk.tools.profile.dimension)
+        return await search(query, collection, tools=desk.tools, clock=clock)
+
+    hits = await with_collection(name, tenant_id, ask, catalog=desk.catalog)
     seconds = clock.end()
     return json_response(show_hits(hits, took_ms=seconds * 1000), headers={"Server-Timing": clock.server_timing()})
-
-
-async def find(name: str, body: SearchRequest, tenant_id: UUID, desk: SearchDesk, clock: SearchClock) -> Hits:
-    collection = await desk.catalog.find(tenant_id, name)
-    query = body.to_query(collection, dimension=desk.tools.profile.dimension)
-    return await search(query, collection, tools=desk.tools, clock=clock)

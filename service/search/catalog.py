@@ -40,6 +40,8 @@ class Catalog:
             self.entries.popitem(last=False)
         return collection
 
-    def forget(self, tenant_id: UUID, name: str) -> bool:
-        """Returns whether there was something to forget, and so whether a second look may find another collection."""
-        return self.entries.pop((tenant_id, name), None) is not None
+    def forget(self, tenant_id: UUID, name: str, collection: Collection) -> None:
+        """Unless somebody has looked again already, and found what is remembered now."""
+        entry = self.entries.get((tenant_id, name))
+        if entry is not None and entry.collection is collection:
+            del self.entries[tenant_id, name]

@@ -16,9 +16,12 @@ async def with_collection(
     name: str, tenant_id: UUID, ask: Callable[[Collection], Awaitable[T]], *, catalog: Catalog
 ) -> T:
     """Asks again where the collection was deleted, made anew or declared anew since its name was looked up."""
+    collection = await catalog.find(tenant_id, name)
     try:
-        return await ask(await catalog.find(tenant_id, name))
+        return await ask(collection)
     except (NotFoundError, InvalidError, CollectionChangedError):
-        if not catalog.forget(tenant_id, name):
+        catalog.forget(tenant_id, name, collection)
+        newer = await catalog.find(tenant_id, name)
+        if newer == collection:
             raise
-    return await ask(await catalog.find(tenant_id, name))
+    return await ask(newer)
