@@ -10,7 +10,7 @@ DATA ?= ../shared/data
 INPUTS := pyproject.toml $(wildcard constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer check docs eval figures recall format clean
+.PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer check lint-migrations docs eval figures recall format clean
 
 ##@ Use it
 help: ## List the targets
@@ -56,12 +56,15 @@ r2: $(VENV)/.installed-dev ## Install the R2 emulator for the tests, from npm (1
 pgbouncer: $(VENV)/.installed-dev ## Build PgBouncer for the tests, from the source of Debian
 	@$(IN) infra/pgbouncer/install.py
 
-check: $(VENV)/.installed-dev ## Lint, format, types, the layers and the Dockerfile, in under a minute
+check: lint-migrations ## Lint, format, types, the layers, the migrations and the Dockerfile, in under a minute
 	@$(IN) -m ruff check .
 	@$(IN) -m ruff format --check .
 	@$(IN) -m mypy
 	@$(VENV)/bin/lint-imports
 	@$(VENV)/bin/hadolint infra/Dockerfile
+
+lint-migrations: $(VENV)/.installed-dev ## Check the SQL of every migration: nobody waits, nothing breaks
+	@$(IN) -m service migrate lint
 
 format: $(VENV)/.installed-dev ## Rewrite the code in the one format
 	@$(IN) -m ruff format .

@@ -2,11 +2,12 @@
 
 Phase: expand | contract (keep one and say why it is safe).
 
-The rule:
-- expand is additive and runs while the old code serves: nullable columns, new tables, indexes CONCURRENTLY in an
-  autocommit block, constraints NOT VALID only once every running release writes them.
+The rule, which `service migrate lint` checks (`service migrate new "words"` writes all three parts of a change):
+- expand is additive and runs while the old code serves: nullable columns, new tables, an index CONCURRENTLY in an
+  autocommit block of a revision of its own. No constraint on what is there, also not NOT VALID: it binds new rows at once.
 - backfill is a command, batched and resumable, never a migration.
-- contract runs once no running release uses what it removes; it names the expand revision it `depends_on`.
+- contract runs once no running release uses what it removes; it names the expand revision it `depends_on`, and the first
+  line of its upgrade() is a gate of service.db.gates.
 
 Revision: ${up_revision}
 Revises: ${down_revision | comma,n}

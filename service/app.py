@@ -27,6 +27,7 @@ from service.api.middleware import QUIET, RequestEnvelope
 from service.api.openapi.document import DescribedApp
 from service.api.problems import add_problem_handlers
 from service.api.search import open_desk
+from service.db.instances import announced
 from service.resources import open_resources
 from service.search.lane import Lane
 from service.settings import Settings
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
             resources = await stack.enter_async_context(open_resources(settings, telemetry=telemetry))
+            await stack.enter_async_context(announced(resources.primary, "api"))
             app.state.resources = resources
             app.state.queue_watch = QueueWatch(resources.primary, queue)
             app.state.keys = KeyCache(resources.primary)

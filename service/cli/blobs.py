@@ -11,6 +11,7 @@ from rich.console import Console
 from service.cli.failures import CommandError
 from service.cli.own_settings import own_settings
 from service.cli.serve import or_exit
+from service.db.branch_note import check_prefix
 from service.ingest.sweep import Swept
 from service.ingest.sweep import sweep as sweep_bucket
 from service.resources import open_blobs, open_primary
@@ -58,6 +59,7 @@ def sweep(
 async def run(settings: Settings, *, older_than: timedelta, dry_run: bool) -> Swept:
     primary, store = open_primary(settings), open_blobs(settings)
     try:
+        await check_prefix(primary, settings.s3_prefix)
         return await sweep_bucket(primary=primary, blobs=store, older_than=older_than, dry_run=dry_run)
     finally:
         await store.close()

@@ -1,14 +1,11 @@
 """What `run` does between starting Postgres and starting the service: roles, schema, profile, tenant and key."""
 
-import asyncio
-
+from service.cli.migrate import all_that_may
+from service.db.instances import forget_instances
 from service.db.jobs import release_all
 from service.db.keys import create_key, tenant_of_key
-from service.db.migrate import upgrade
 from service.db.owner import as_owner
-from service.db.profiles import ensure_profile
 from service.db.roles import APPLICATION, MIGRATOR, SEARCHER, Passwords, create_roles
-from service.embeddings.loading import describe_model
 from service.local.stack import Stack
 
 TENANT = "local"
@@ -21,9 +18,10 @@ async def prepare(stack: Stack, *, embedding_model: str) -> dict[str, str]:
     )
     direct_url = stack.postgres.url(MIGRATOR, passwords.migrator)
     await create_roles(stack.postgres.url(), passwords)
-    await upgrade(direct_url)
-    name, dimension = await asyncio.to_thread(describe_model, embedding_model)
-    await ensure_profile(direct_url, name=name, dimension=dimension)
+    async with as_owner(direct_url) as connection:
+        await forget_instances(connection)  # Whoever is listed was killed: the folder is held, so nothing runs on it.
+    if (closed := await all_that_may(direct_url, embedding_model)) is not None:
+        raise closed
     await ensure_key(stack, direct_url)
     async with as_owner(direct_url) as connection:
         await release_all(connection)  # of a run that was killed; this folder has no worker yet

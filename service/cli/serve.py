@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from service.cli.protocol import ProblemProtocol
 from service.db.addresses import with_tls
+from service.db.instances import announced
 from service.domain.errors import ServiceError
 from service.ingest.extract import Extractor
 from service.ingest.tools import Tools
@@ -143,6 +144,7 @@ async def work(settings: Settings, direct_url: str | None) -> None:
         metrics_port = stack.enter_context(metrics)
         unread = settings.model_copy(update={"reranker_model": None})  # A worker answers no search.
         resources = await stack.enter_async_context(open_resources(unread, telemetry=telemetry))
+        await stack.enter_async_context(announced(resources.primary, "worker"))
         extractor = await stack.enter_async_context(Extractor())
         tools = Tools(
             resources.primary,

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from service.db.filter_shapes import Form, Shape, lower
+from service.db.filter_shapes import FALLING, Form, Shape, lower
 from service.db.joined import widest
 from service.domain.filters import Filter
 
@@ -52,7 +52,7 @@ COMPARE: Mapping[str, Callable[[Expression, Expression], Expression]] = {
     "$gt": operator.gt,
     "$gte": operator.ge,
 }
-FALLING, SEVERAL = {"$lt", "$lte"}, {"$in", "$overlap"}
+SEVERAL = {"$in", "$overlap"}
 
 
 def skeleton(filter_: Filter) -> Shape:
@@ -148,11 +148,14 @@ def exact(shape: Shape, source: FromClause, bind: Bind) -> Expression:
 def in_range(shape: Shape, source: FromClause, bind: Bind) -> Expression:
     value = (indexed if shape.form == "stored range" else place)(shape, source, bind)
     end, fence = cast(bind(TEXT), JSON), cast(bind(TEXT), JSON)
-    return and_(
-        COMPARE[shape.operator](value, end),
-        value > fence if shape.operator in FALLING else value < fence,
-        func.jsonb_typeof(value) == func.jsonb_typeof(end),
-    )
+    return and_(COMPARE[shape.operator](value, end), value > fence if shape.operator in FALLING else value < fence)
+
+
+def between(shape: Shape, source: FromClause, bind: Bind) -> Expression:
+    """Two ends of one type, and so no value of another between them."""
+    value = (indexed if shape.form == "stored between" else place)(shape, source, bind)
+    rising, falling = shape.operator.split()
+    return and_(COMPARE[rising](value, cast(bind(TEXT), JSON)), COMPARE[falling](value, cast(bind(TEXT), JSON)))
 
 
 def stored_moment(shape: Shape, source: FromClause, bind: Bind) -> Expression:
@@ -220,5 +223,7 @@ FORMS: Mapping[Form, Callable[[Shape, FromClause, Bind], Expression]] = {
     "exact": exact,
     "range": in_range,
     "stored range": in_range,
+    "between": between,
+    "stored between": between,
     "stored moment": stored_moment,
 }

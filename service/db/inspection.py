@@ -10,13 +10,19 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import AddConstraint, CreateIndex
 
+from service.db.history import alembic_heads, applied_revisions
 from service.db.migrate import alembic_config
 from service.db.roles import ROLE_SETTINGS
 from service.db.tables import embedding_profiles, metadata
 from service.db.upkeep import CHANGED_LEAST, CHANGED_SHARE
 
 # Without row security: keys are read by the owner's function only, profiles are everybody's, workers see all tenants' jobs.
-NOT_OF_A_TENANT = frozenset({"api_keys", "embedding_profiles", "jobs"})
+NOT_OF_A_TENANT = frozenset({"api_keys", "embedding_profiles", "jobs"}) | {
+    "instances",
+    "release_floor",
+    "applied_migrations",
+    "backfills",
+}
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 VERSIONS = text(
@@ -167,13 +173,10 @@ async def server_time(connection: AsyncConnection) -> datetime:
 
 
 async def pending_migrations(owner: AsyncConnection) -> tuple[list[str], list[str]]:
-    """As the owner: what the database is at, and the heads of the code's history that it is not at."""
-    here = await owner.execute(text("select to_regclass('public.alembic_version') is not null"))
-    at: list[str] = []
-    if here.scalar_one():
-        at = list((await owner.execute(text("select version_num from alembic_version"))).scalars())
+    """As the owner: what the database is at, and the heads of the code's history that it has not seen."""
+    at, applied = sorted(await alembic_heads(owner)), await applied_revisions(owner)
     heads = ScriptDirectory.from_config(alembic_config("")).get_heads()
-    return at, sorted(set(heads) - set(at))
+    return at, sorted(set(heads) - applied)
 
 
 def declared_indexes() -> Mapping[str, str]:

@@ -10,12 +10,14 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from service.db.leftovers import drop_indexes, unfinished_indexes
 from service.db.owner import as_owner
 from service.domain.errors import ServiceError
 
 ROOT = Path(__file__).resolve().parents[2]
 MIGRATIONS = ROOT / "migrations"
 HISTORY = ("base", "expand", "contract")
+ATTEMPTS = 12  # behind locks: about a minute and a half
 
 
 def alembic_config(direct_url: str) -> Config:
@@ -43,18 +45,20 @@ class NoRevisionError(ServiceError):
 async def upgrade(direct_url: str, revision: str = "heads") -> None:
     """Brings the database to a revision; one deployer at a time, one transaction a migration.
 
-    Raises UnavailableError, WrongRoleError or NoRevisionError.
+    Raises UnavailableError, WrongRoleError, NoRevisionError, or GateClosedError with every migration before the gate applied.
     """
     config = alembic_config(direct_url)
     try:
         ScriptDirectory.from_config(config).get_revisions(revision)
     except CommandError as error:
         raise NoRevisionError(
-            f"no migration is called {revision!r}: `heads` brings everything, and `expand@head` what may run under the old"
-            " code, once there is an expand migration"
+            f"no migration is called {revision!r}: `heads` brings everything, and `expand@head` what may run under the old code"
         ) from error
-    async with as_owner(direct_url):
-        pass  # What is wrong with the address or the role is said before Alembic can say it in a traceback.
+    async with as_owner(
+        direct_url
+    ) as connection:  # What is wrong with the address or the role is said before Alembic can.
+        leftovers = await unfinished_indexes(connection)
+    await drop_indexes(direct_url, leftovers)
     await asyncio.to_thread(upgrade_patiently, direct_url, revision)
 
 
@@ -65,7 +69,7 @@ def waited_too_long(error: BaseException) -> bool:
 
 @retry(
     retry=retry_if_exception(waited_too_long),
-    stop=stop_after_attempt(8),
+    stop=stop_after_attempt(ATTEMPTS),
     wait=wait_random_exponential(multiplier=0.5, max=15),
     reraise=True,
 )

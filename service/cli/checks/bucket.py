@@ -18,7 +18,7 @@ async def check_bucket(blobs: Blobs, report: Report) -> None:
     with checking("bucket", report, remedy=REMEDY) as found:
         await blobs.check()
         begun = time.perf_counter()
-        key, digest = f"{PROBES}{new_id()}", hashlib.sha256(BODY).hexdigest()
+        key, digest = f"{blobs.prefix}{PROBES}{new_id()}", hashlib.sha256(BODY).hexdigest()
         await blobs.put(key, BODY, content_type="text/plain", sha256=digest)
         try:
             read = b"".join([block async for block in await blobs.stream(key, sha256=digest)])
