@@ -107,7 +107,8 @@ async def test_a_revival_that_comes_too_late_does_not_touch_the_document(
     """Between reading the dead jobs and reviving one, somebody else has retried it, and it has failed for good."""
     document = await api.make_file(collection)
     await admin.execute(
-        "update document_versions set blob_key = 'gone', status = 'failed', error_code = 'timeout' where document_id = $1",
+        "update document_versions set blob_key = 'gone', status = 'failed',"
+        " failure = jsonb_build_object('code', 'timeout', 'message', '') where document_id = $1",
         document["id"],
     )
     await admin.execute("update jobs set state = 'dead'")

@@ -9,9 +9,10 @@ from uuid import UUID
 from sqlalchemy import Select, and_, case, exists, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db.failures import read_failure
 from service.db.jobs import INDEX_KINDS
 from service.db.tables import chunks, collections, document_versions, documents, jobs
-from service.domain.documents import Chunk, Collection, Document, DocumentFailure, Fields, JsonObject, Status
+from service.domain.documents import Chunk, Collection, Document, Fields, JsonObject, Status
 from service.domain.errors import NotFoundError
 
 newest = document_versions.alias("newest")
@@ -39,6 +40,7 @@ COLUMNS = (
     newest.c.content_type,
     newest.c.size,
     newest.c.sha256,
+    newest.c.failure,
     newest.c.error_code,
     newest.c.error_message,
     STATUS.label("status"),
@@ -80,10 +82,9 @@ def read_fields(row: Mapping[str, Any]) -> Fields:
 
 
 def read_document(row: Mapping[str, Any]) -> Document:
-    code = row["error_code"]
     return Document(
         fields=read_fields(row),
-        error=None if code is None else DocumentFailure(code, row["error_message"] or ""),
+        error=read_failure(row) if row["status"] == "failed" else None,
         **{
             name: row[name]
             for name in (

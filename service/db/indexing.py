@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db import jobs
 from service.db.arrays import rows_of
+from service.db.failures import failed, pending
 from service.db.jobs import ReturnedJob
 from service.db.primary import cannot_encode
 from service.db.tables import collections, document_versions, documents
@@ -134,7 +135,7 @@ async def mark_failed(connection: AsyncConnection, document_id: UUID, number: in
     await connection.execute(
         update(document_versions)
         .where(v.document_id == document_id, v.number == number, v.status == "pending")
-        .values(status="failed", error_code=code, error_message=message)
+        .values(failed(code, message))
     )
 
 
@@ -157,7 +158,7 @@ async def mark_pending(connection: AsyncConnection, document_id: UUID, number: i
     await connection.execute(
         update(document_versions)
         .where(v.document_id == document_id, v.number == number, v.status == "failed")
-        .values(status="pending", error_code=None, error_message=None)
+        .values(pending())
     )
 
 

@@ -155,6 +155,7 @@ document_versions = Table(
     Column("blob_key", Text),
     Column("vector", HALFVEC),
     Column("status", Text, nullable=False, server_default="pending"),
+    Column("failure", Json),  # {code, message}; the two columns below say the same to release 0.2.0.
     Column("error_code", Text),
     Column("error_message", Text),
     created(),
@@ -165,7 +166,7 @@ document_versions = Table(
     ),
     CheckConstraint("status in ('pending', 'indexed', 'failed')", name="status"),
     CheckConstraint("num_nonnulls(text, blob_key) = 1", name="one_body"),
-    CheckConstraint("(status = 'failed') = (error_code is not null)", name="failed_with_error"),
+    CheckConstraint("(status = 'failed') = (failure is not null)", name="failed_with_failure"),
     # Few rows at any time: it is what `status` counts and lists without reading the indexed ones.
     Index(
         "ix_document_versions_unfinished",

@@ -9,6 +9,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.arrays import rows_of
+from service.db.failures import pending
 from service.db.jobs import INDEX_FILE, INDEX_TEXT
 from service.db.locks import LockedDocument
 from service.db.tables import chunk_terms, chunks, document_versions, documents, embeddings, jobs
@@ -164,9 +165,7 @@ async def change_in_place(connection: AsyncConnection, document: LockedDocument,
 
 async def reset_failed(connection: AsyncConnection, document: LockedDocument) -> None:
     await connection.execute(
-        update(document_versions)
-        .where(v.document_id == document.id, v.number == document.version)
-        .values(status="pending", error_code=None, error_message=None)
+        update(document_versions).where(v.document_id == document.id, v.number == document.version).values(pending())
     )
 
 
