@@ -1,6 +1,6 @@
 """Which release this is, and what it needs of a database."""
 
-RELEASE = "0.3.0"
+RELEASE = "0.4.0"
 
 # The newest migration that this release cannot run without. It is looked for at every start.
-NEEDS = "c3e8a2570b16"
+NEEDS = "e5a1b27c9d38"

@@ -41,8 +41,6 @@ COLUMNS = (
     newest.c.size,
     newest.c.sha256,
     newest.c.failure,
-    newest.c.error_code,
-    newest.c.error_message,
     STATUS.label("status"),
 )
 
@@ -84,7 +82,7 @@ def read_fields(row: Mapping[str, Any]) -> Fields:
 def read_document(row: Mapping[str, Any]) -> Document:
     return Document(
         fields=read_fields(row),
-        error=read_failure(row) if row["status"] == "failed" else None,
+        error=read_failure(row),
         **{
             name: row[name]
             for name in (

@@ -155,9 +155,7 @@ document_versions = Table(
     Column("blob_key", Text),
     Column("vector", HALFVEC),
     Column("status", Text, nullable=False, server_default="pending"),
-    Column("failure", Json),  # {code, message}; the two columns below say the same to release 0.2.0.
-    Column("error_code", Text),
-    Column("error_message", Text),
+    Column("failure", Json),  # {code, message}
     created(),
     ForeignKeyConstraint(
         ["collection_id", "document_id"],
