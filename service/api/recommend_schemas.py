@@ -7,7 +7,6 @@ from pydantic import Field, JsonValue, PlainValidator, WithJsonSchema
 from service.api.search_schemas import WHOLE, Body, ParamsBody
 from service.db import own_tables
 from service.domain.documents import Collection
-from service.domain.errors import InvalidError
 from service.domain.examples import MOST_EXAMPLES, Example, Recommendation, Strategy
 from service.domain.filter_values import UNSTORABLE
 from service.domain.filters import parse_filter
@@ -52,7 +51,7 @@ class RecommendRequest(Body):
         description="Documents to be near: a string is an id or else an external_id; an object says which it is."
     )
     negative: Annotated[list[ExampleBody], Field(max_length=MOST_EXAMPLES)] = Field(
-        default_factory=list, description=f"Documents to keep away from; with `positive` at most {MOST_EXAMPLES}."
+        default_factory=list, description="Documents to keep away from."
     )
     strategy: Strategy = Field(
         default="average_vector",
@@ -65,9 +64,7 @@ class RecommendRequest(Body):
     params: ParamsBody = Field(default_factory=ParamsBody)
 
     def to_recommendation(self, collection: Collection) -> Recommendation:
-        """Raises InvalidError for what the types alone cannot say."""
-        if len(self.positive) + len(self.negative) > MOST_EXAMPLES:
-            raise InvalidError(f"at most {MOST_EXAMPLES} examples, positive and negative together", field="negative")
+        """Raises InvalidError for a filter that is none."""
         return Recommendation(
             positive=placed(self.positive, "positive"),
             negative=placed(self.negative, "negative"),

@@ -29,6 +29,7 @@ def whole(value: object) -> object:
 
 
 WHOLE = BeforeValidator(whole)
+FACET = Field(json_schema_extra={"pattern": r"^(tags|source|language|attributes(\.[^.\u0000]+){1,10})$"})
 
 
 class Body(BaseModel):
@@ -146,7 +147,7 @@ class SearchRequest(Body):
     params: ParamsBody = Field(default_factory=ParamsBody)
     cursor: str | None = Field(default=None, max_length=400_000, description="`next_cursor` of the page before.")
     score_threshold: float | None = Field(default=None, description="Chunks with a lower score are no hits.")
-    facets: Annotated[list[str], Field(max_length=20)] = Field(
+    facets: Annotated[list[Annotated[str, FACET]], Field(max_length=20)] = Field(
         default_factory=list,
         description="`tags`, `source`, `language` or `attributes.…`: values with their documents counted.",
     )

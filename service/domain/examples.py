@@ -7,7 +7,7 @@ from service.domain.filters import Filter
 from service.domain.queries import Limits
 
 Strategy = Literal["average_vector", "best_score"]
-MOST_EXAMPLES = 100
+MOST_EXAMPLES = 100  # of either kind
 
 
 @dataclass(frozen=True, slots=True)
