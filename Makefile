@@ -10,7 +10,7 @@ DATA ?= ../shared/data
 INPUTS := pyproject.toml $(wildcard constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer check lint-migrations docs eval figures recall format clean
+.PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer rehearse check lint-migrations docs eval figures recall format clean
 
 ##@ Use it
 help: ## List the targets
@@ -56,6 +56,9 @@ r2: $(VENV)/.installed-dev ## Install the R2 emulator for the tests, from npm (1
 pgbouncer: $(VENV)/.installed-dev ## Build PgBouncer for the tests, from the source of Debian
 	@$(IN) infra/pgbouncer/install.py
 
+rehearse: pgbouncer ## Run the last releases side by side under load while the schema changes below them: 6 minutes
+	@$(IN) -m rehearsal $(REHEARSE)
+
 check: lint-migrations ## Lint, format, types, the layers, the migrations and the Dockerfile, in under a minute
 	@$(IN) -m ruff check .
 	@$(IN) -m ruff format --check .
@@ -88,7 +91,7 @@ recall: $(VENV)/.installed ## Filtered recall and latency on arXiv, and served a
 ##@ Clean up
 clean: ## Remove .venv, caches and builds; the data in .local stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find service tests migrations -name __pycache__ -type d -prune -exec rm -rf {} +
+	find service tests migrations rehearsal -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so an install that was interrupted is taken up again. One that is there costs nothing.
 $(VENV)/.installed: $(INPUTS) | $(VENV)/bin/python

@@ -35,6 +35,7 @@ auth_type = scram-sha-256
 auth_file = {users}
 pool_mode = {mode}
 max_prepared_statements = {statements}
+admin_users = {admin}
 default_pool_size = {connections}
 min_pool_size = {connections}
 server_round_robin = 1
@@ -121,11 +122,17 @@ def runnable(program: Path, folder: StateFolder, account: Account | None) -> Pat
 
 @asynccontextmanager
 async def running_pooler(
-    upstream: str, *, users: Mapping[str, str], tracked: bool, connections: int = 4, mode: str = "transaction"
+    upstream: str,
+    *,
+    users: Mapping[str, str],
+    tracked: bool,
+    connections: int = 4,
+    mode: str = "transaction",
+    admin: str = "",
 ) -> AsyncIterator[Pooler]:
     """Before the server of the URL `upstream`, any database of it, for `users` (role to password).
 
-    `connections` to the server for each role and database. Raises PoolerError.
+    `connections` to the server for each role and database; `admin`, one of the users, may speak to its console. Raises PoolerError.
     """
     program, server = find_program(), urlsplit(upstream)
     with own_folder() as folder:
@@ -140,6 +147,7 @@ async def running_pooler(
             "statements": 200 if tracked else 0,
             "connections": connections,
             "mode": mode,
+            "admin": admin,
         }
         folder.write(config, CONFIG.format(**values))
         spec = ChildSpec(

@@ -122,6 +122,18 @@ async def test_who_starts_during_the_migration_waits_and_is_refused(resources: R
         await starting
 
 
+async def test_behind_an_open_gate_heartbeats_go_on(resources: Resources, admin: asyncpg.Connection) -> None:
+    """Of a long migration, such as one that validates: the gate before it has left its floor."""
+    await pass_gate(resources, oldest_release="0.3.0")
+    async with announced(resources.primary, "api", release="0.3.0"), as_owner(direct_url(resources)) as connection:
+        await connection.run_sync(
+            lambda sync: gate(Operations(MigrationContext.configure(sync)), oldest_release="0.3.0")
+        )
+        await admin.execute("set lock_timeout = '500ms'")
+        assert await admin.execute("update instances set seen_at = now()") == "UPDATE 1"
+        await admin.execute("set lock_timeout = 0")
+
+
 async def test_a_release_does_not_start_before_what_it_needs(resources: Resources, admin: asyncpg.Connection) -> None:
     with pytest.raises(ReleaseRefusedError, match="needs migration 0badcafe"):
         async with announced(resources.primary, "api", needs="0badcafe"):

@@ -15,7 +15,7 @@ import pytest
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-OURS = {"service", "tests", "opentelemetry"}
+OURS = {"service", "tests", "rehearsal", "opentelemetry"}
 
 # `opentelemetry` is a name that many distributions share; tests/test_operations_traces.py runs without those of the extra.
 SHARED_NAME = "part of the package opentelemetry"
@@ -101,7 +101,7 @@ def imported(*folders: str) -> set[str]:
     ("folders", "extras"),
     [
         (("service", "migrations"), ("figures",)),
-        (("service", "migrations", "tests", "infra"), ("local", "otel", "dev")),
+        (("service", "migrations", "tests", "infra", "rehearsal"), ("local", "otel", "dev")),
     ],
     ids=["the service alone", "with tests"],
 )
@@ -112,7 +112,7 @@ def test_what_is_imported_is_declared(folders: tuple[str, ...], extras: tuple[st
 
 
 def test_what_is_declared_is_imported_or_has_a_reason() -> None:
-    unused = declared("local", "otel", "dev") - imported("service", "migrations", "tests", "infra")
+    unused = declared("local", "otel", "dev") - imported("service", "migrations", "tests", "infra", "rehearsal")
 
     assert unused - NOT_IMPORTED.keys() == set()
 

@@ -22,12 +22,14 @@ def gate(op: Operations | ModuleType, *, oldest_release: str, backfills: Sequenc
         op.execute(f"-- gate: every instance >= {oldest_release}; finished backfills: {', '.join(backfills) or 'none'}")
         return
     connection = op.get_bind()
-    # An instance that starts now waits for this transaction, and then reads the floor that it leaves.
-    connection.execute(text("lock table instances in share row exclusive mode"))
     refuse_older(connection, oldest_release)
     for name in backfills:
-        refuse_unfinished(connection, name)
-    raise_floor(connection, oldest_release)
+        refuse_unfinished(connection, name)  # It may read a whole table: before the lock, behind which heartbeats wait.
+    if is_below(connection, oldest_release):
+        # An instance that starts now waits for this transaction, and then reads the floor that it leaves.
+        connection.execute(text("lock table instances in share row exclusive mode"))
+        refuse_older(connection, oldest_release)
+        raise_floor(connection, oldest_release)
 
 
 def refuse_older(connection: Connection, oldest_release: str) -> None:
@@ -47,8 +49,12 @@ def refuse_unfinished(connection: Connection, name: str) -> None:
     connection.execute(text("set local statement_timeout = '60s'"))
 
 
-def raise_floor(connection: Connection, oldest_release: str) -> None:
-    known = connection.execute(select(release_floor.c.release)).scalar_one_or_none()
-    if known is None or order(known) < order(oldest_release):
-        row = insert(release_floor).values(single=True, release=oldest_release)
-        connection.execute(row.on_conflict_do_update(index_elements=["single"], set_={"release": row.excluded.release}))
+def is_below(connection: Connection, release: str) -> bool:
+    """Whether the floor is; where it is not, an earlier gate has seen to it that nothing older runs or starts."""
+    floor = connection.execute(select(release_floor.c.release)).scalar_one_or_none()
+    return floor is None or order(floor) < order(release)
+
+
+def raise_floor(connection: Connection, release: str) -> None:
+    row = insert(release_floor).values(single=True, release=release)
+    connection.execute(row.on_conflict_do_update(index_elements=["single"], set_={"release": row.excluded.release}))
