@@ -8,7 +8,16 @@ from itertools import pairwise
 import asyncpg
 import pytest
 
-from service.db.backfill import Backfill, BackfillBusyError, NoBackfillError, fill, find_backfill, is_finished
+from service.db.backfill import (
+    Backfill,
+    BackfillBusyError,
+    EndlessBackfillError,
+    FailedBackfillError,
+    NoBackfillError,
+    fill,
+    find_backfill,
+    is_finished,
+)
 from service.db.owner import as_owner
 from service.resources import Resources
 from tests.search_calls import direct_url
@@ -65,6 +74,20 @@ async def test_no_transaction_looks_at_more_rows_than_it_may(shelves: str) -> No
     ]
 
     assert max(after - before for before, after in pairwise(looked)) == 70
+
+
+async def test_a_value_that_leaves_its_row_missing_is_said_and_not_tried_for_ever(shelves: str) -> None:
+    aimless = replace(SHELVES, assign={"label": "nullif(book, book)"})
+
+    with pytest.raises(EndlessBackfillError, match=r"leaves rows as they are, such as \("):
+        _ = [progress async for progress in fill(shelves, aimless)]
+
+
+async def test_what_postgres_says_to_its_sql_is_a_sentence(shelves: str) -> None:
+    mistaken = replace(SHELVES, assign={"label": "upper(novel)"})
+
+    with pytest.raises(FailedBackfillError, match='the backfill shelves failed: column "novel" does not exist'):
+        _ = [progress async for progress in fill(shelves, mistaken)]
 
 
 async def test_it_goes_on_where_it_was_stopped(shelves: str, admin: asyncpg.Connection) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from service.cli.dry_run import dry_run
+from service.cli.dry_run import dry_run, lines_of
 from service.cli.new_migration import NotWrittenError, change_of, next_release, write
 from service.db.lint.check import lint
+from service.db.lint.findings import Known
+from service.db.lint.revisions import revisions_of
 from service.db.migrate import ROOT, upgrade
 from service.db.roles import MIGRATOR
 from tests.conftest import PASSWORDS, execute
@@ -172,6 +174,15 @@ def test_the_command_says_what_it_wrote_and_what_is_left(checkout: Path) -> None
     )
     assert "Wrote migrations/backfills/document_colour.py" in answer.stdout
     assert "To fill in:" in answer.stdout
+
+
+def test_the_dry_run_knows_what_a_valid_check_spares(checkout: Path) -> None:
+    made(checkout)
+    known = Known()
+    shown = ["\n".join(lines_of(revision, known)) for revision in revisions_of(checkout / "migrations")]
+
+    (contract,) = [each for each in shown if "set not null" in each]
+    assert "set not null;\n   -- ACCESS EXCLUSIVE on documents, for an instant: nobody reads or writes" in contract
 
 
 async def test_the_dry_run_shows_what_is_left_with_its_locks_and_changes_nothing(stack: Stack, template: str) -> None:

@@ -22,7 +22,7 @@ from service.db.history import State, read_state
 from service.db.migrate import upgrade
 from service.db.owner import as_owner
 from service.db.profiles import ensure_profile
-from service.domain.releases import GateClosedError
+from service.domain.releases import GateClosedError, order
 from service.embeddings.loading import describe_model
 from service.release import NEEDS, RELEASE
 
@@ -63,19 +63,26 @@ def migrate(
         raise typer.BadParameter("or DATABASE_DIRECT_URL: the migrator, without a pooler", param_hint="--direct-url")
     url = address(direct_url, database_tls, ca_file)
     closed = done(lambda: all_that_may(url, embedding_model))
-    if closed is None:
-        typer.echo("The database is up to date.")
-        return
-    typer.echo(f"Left to do: {closed}")
     state = done(lambda: read_state(url))
-    if not any(step.applied for step in state.steps if step.revision == NEEDS):
-        typer.echo(f"Error: release {RELEASE} needs migration {NEEDS}, which is behind that gate.", err=True)
+    if state.unknown:
+        typer.echo(f"A newer release has migrated this database: nothing to do for release {RELEASE}.")
+    else:
+        typer.echo("The database is up to date." if closed is None else f"Left to do: {closed}")
+    refusals = [f"release {RELEASE} needs migration {NEEDS}, which this database has not seen"] * (not state.has(NEEDS))
+    if state.floor and order(RELEASE) < order(state.floor):
+        refusals.append(f"the schema of this database needs release {state.floor} or newer, and this is {RELEASE}")
+    for refusal in refusals:
+        typer.echo(f"Error: {refusal}.", err=True)
+    if refusals:
         raise typer.Exit(1)
 
 
 async def all_that_may(url: str, embedding_model: str) -> GateClosedError | None:
-    """What a gate said, or None where nothing is left."""
+    """What a gate said, or None where nothing is left; what a newer release has migrated is left to it."""
     state = await read_state(url)
+    if state.unknown:
+        await make_profile(url, embedding_model)
+        return None
     if not state.is_empty:
         await upgrade(url, "expand@head")
         await fill_all(url)

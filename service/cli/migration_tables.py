@@ -28,7 +28,11 @@ def show_state(state: State) -> None:
             ],
         )
     )
-    console.print(f"This is release {RELEASE}; the schema takes {state.floor or 'any'} and newer.")
+    console.print(
+        f"This is release {RELEASE}; the schema takes {f'{state.floor} and newer' if state.floor else 'any'}."
+    )
+    if state.unknown:
+        console.print(f"Migrations of a newer release: {', '.join(state.unknown)}")
     if state.unfinished_indexes:
         console.print(f"Unfinished indexes, which the next migration drops: {', '.join(state.unfinished_indexes)}")
 

@@ -64,6 +64,14 @@ class NoBackfillError(ServiceError):
     """No file has this name."""
 
 
+class FailedBackfillError(ServiceError):
+    """What Postgres said to its SQL; what was filled before stays."""
+
+
+class EndlessBackfillError(ServiceError):
+    """What it assigns leaves a row as it was: it would never be finished."""
+
+
 def read_backfills() -> dict[str, Backfill]:
     """Of every file in `migrations/backfills`, by name."""
     found = [load(path) for path in sorted(BACKFILLS.glob("[a-z]*.py"))]
@@ -90,6 +98,8 @@ def find_backfill(name: str) -> Backfill:
 
 async def due(connection: AsyncConnection) -> list[Backfill]:
     """What has been made room for and not yet been sealed, in the order of their names."""
+    if not (await connection.execute(text("select to_regclass('applied_migrations') is not null"))).scalar_one():
+        return []  # A schema from before 0.2.0, or none yet.
     rows = await connection.execute(select(applied_migrations.c.revision))
     applied = set(rows.scalars())
     return [each for each in read_backfills().values() if each.after in applied and each.until not in applied]
@@ -106,7 +116,7 @@ async def fill(
 ) -> AsyncGenerator[Progress]:
     """Passes over the table until no row is missing, from where a run before was stopped.
 
-    Raises BackfillBusyError.
+    Raises BackfillBusyError, FailedBackfillError and EndlessBackfillError.
     """
     async with alone(direct_url, backfill) as connection:
         types = await key_types(connection, backfill)
@@ -116,13 +126,22 @@ async def fill(
         while True:
             started = time.monotonic()
             try:
-                progress, ended = await step(connection, backfill, types, rows=rows, total=total)
+                progress, ended, unchanged = await step(connection, backfill, types, rows=rows, total=total)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                state = getattr(error.orig, "sqlstate", None)
+                if state is None:
                     raise
+                if state != LOCK_NOT_AVAILABLE:
+                    reason = str(error.orig).rpartition(">: ")[2]
+                    raise FailedBackfillError(f"the backfill {backfill.name} failed: {reason}") from error
                 await asyncio.sleep(BUSY_SECONDS)  # A row that somebody holds is skipped; this is a lock on the table.
                 continue
             yield progress
+            if unchanged is not None:
+                raise EndlessBackfillError(
+                    f"the backfill {backfill.name} leaves rows as they are, such as ({backfill.keys}) = {unchanged}: after its"
+                    f" assignment {backfill.missing!r} is still true. Change `assign` or `missing`"
+                )
             if ended and await connection.run_sync(is_finished, backfill):
                 await connection.execute(
                     text("update backfills set finished_at = now(), updated_at = now() where name = :name"),
@@ -160,8 +179,8 @@ async def estimated_rows(connection: AsyncConnection, backfill: Backfill) -> flo
 
 async def step(
     connection: AsyncConnection, backfill: Backfill, types: Sequence[str], *, rows: int, total: float
-) -> tuple[Progress, bool]:
-    """One range of the key and its checkpoint, in one statement; also whether it was the last range of its pass."""
+) -> tuple[Progress, bool, str | None]:
+    """One range of the key and its checkpoint, in one statement; whether its pass ended; the key of a row left as it was."""
     position = (
         await connection.execute(text("select position from backfills where name = :name"), {"name": backfill.name})
     ).scalar_one()
@@ -169,7 +188,7 @@ async def step(
     bound: dict[str, object] = {f"p{place}": value for place, value in enumerate(position or ())}
     row = (await connection.execute(statement, bound | {"name": backfill.name, "rows": rows})).one()
     share = 1.0 if row.ended else ((row.looked_at - 1) % max(total, 1) + 1) / max(total, 1)
-    return Progress(row.looked_at, row.changed, row.passes, share), row.ended
+    return Progress(row.looked_at, row.changed, row.passes, share), row.ended, row.unchanged
 
 
 def range_statement(backfill: Backfill, types: Sequence[str], *, resumed: bool) -> str:
@@ -190,7 +209,8 @@ def range_statement(backfill: Backfill, types: Sequence[str], *, resumed: bool) 
         held as materialized (
           select {named} from {source} where ({keys}) in (select {keys} from looked) and ({backfill.missing})
           for update skip locked),
-        changed as (update {source} t set {assigned} from held h where {same} returning 1),
+        changed as (update {source} t set {assigned} from held h where {same}
+          returning case when {backfill.missing} then concat_ws(', ', {texts}) end as unchanged),
         last as (select jsonb_build_array({texts}) as position
                  from (select {named} from looked order by {falling} limit 1) as l)
         update backfills b set
@@ -200,5 +220,6 @@ def range_statement(backfill: Backfill, types: Sequence[str], *, resumed: bool) 
           passes = b.passes + case when seen.rows = :rows then 0 else 1 end,
           updated_at = now(), finished_at = null
         from seen where b.name = :name
-        returning b.looked_at, b.changed, b.passes, b.position is null as ended
+        returning b.looked_at, b.changed, b.passes, b.position is null as ended,
+          (select min(unchanged) from changed) as unchanged
     """  # noqa: S608

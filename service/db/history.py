@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.backfill import read_backfills
 from service.db.instances import living
 from service.db.leftovers import unfinished_indexes
-from service.db.migrate import alembic_config
+from service.db.migrate import alembic_config, unknown_revisions
 from service.db.owner import as_owner
 from service.db.tables import applied_migrations, backfills, release_floor
 from service.domain.releases import Instance
@@ -46,11 +46,15 @@ class State:
     instances: Sequence[Instance]
     floor: str | None
     unfinished_indexes: Sequence[str]
+    unknown: Sequence[str] = ()  # of a newer release
 
     @property
     def is_empty(self) -> bool:
         """Nothing has ever run here."""
         return not any(step.applied for step in self.steps)
+
+    def has(self, revision: str) -> bool:
+        return any(step.applied for step in self.steps if step.revision == revision)
 
     def left(self, phase: str) -> list[Step]:
         return [step for step in self.steps if step.phase == phase and not step.applied]
@@ -68,6 +72,7 @@ async def read_state(direct_url: str) -> State:
             await read_instances(connection) if listed else [],
             (await connection.execute(select(release_floor.c.release))).scalar_one_or_none() if listed else None,
             await unfinished_indexes(connection),
+            await unknown_revisions(connection),
         )
 
 

@@ -7,12 +7,15 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from service.db.leftovers import drop_indexes, unfinished_indexes
+from service.db.leftovers import drop_unfinished_indexes
 from service.db.owner import as_owner
-from service.domain.errors import ServiceError
+from service.domain.errors import OverloadedError, ServiceError
+from service.release import RELEASE
 
 ROOT = Path(__file__).resolve().parents[2]
 MIGRATIONS = ROOT / "migrations"
@@ -42,10 +45,19 @@ class NoRevisionError(ServiceError):
     """A revision or a branch that no migration has."""
 
 
+class MigrationFailedError(ServiceError):
+    """What Postgres said to a statement of a migration."""
+
+
+class NewerSchemaError(ServiceError):
+    """A newer release has migrated this database, and only that one can go on."""
+
+
 async def upgrade(direct_url: str, revision: str = "heads") -> None:
     """Brings the database to a revision; one deployer at a time, one transaction a migration.
 
-    Raises UnavailableError, WrongRoleError, NoRevisionError, or GateClosedError with every migration before the gate applied.
+    Raises UnavailableError, WrongRoleError, NoRevisionError, NewerSchemaError, MigrationFailedError, or GateClosedError with
+    every migration before the gate applied.
     """
     config = alembic_config(direct_url)
     try:
@@ -54,24 +66,50 @@ async def upgrade(direct_url: str, revision: str = "heads") -> None:
         raise NoRevisionError(
             f"no migration is called {revision!r}: `heads` brings everything, and `expand@head` what may run under the old code"
         ) from error
-    async with as_owner(
-        direct_url
-    ) as connection:  # What is wrong with the address or the role is said before Alembic can.
-        leftovers = await unfinished_indexes(connection)
-    await drop_indexes(direct_url, leftovers)
-    await asyncio.to_thread(upgrade_patiently, direct_url, revision)
+    # What is wrong with the address or the role is said before Alembic can.
+    async with as_owner(direct_url) as connection:
+        if unknown := await unknown_revisions(connection):
+            raise NewerSchemaError(
+                f"a newer release than {RELEASE} has migrated this database, and only that one can go on: {', '.join(unknown)}"
+                " is no migration of this release. `service migrate status` says which releases may run"
+            )
+    try:
+        await patient(drop_unfinished_indexes)(direct_url)
+        await asyncio.to_thread(patient(command.upgrade), alembic_config(direct_url), revision)
+    except DBAPIError as error:
+        raise as_sentence(error) from error
+
+
+async def unknown_revisions(connection: AsyncConnection) -> list[str]:
+    """Heads of the database of which this release has no migration."""
+    if not (await connection.execute(text("select to_regclass('alembic_version') is not null"))).scalar_one():
+        return []
+    heads = await connection.execute(text("select version_num from alembic_version order by 1"))
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config("")).walk_revisions()}
+    return [head for head in heads.scalars() if head not in known]
 
 
 def waited_too_long(error: BaseException) -> bool:
     """Lock timeout: everybody who comes later waits behind a waiting ALTER, so it gives up soon and comes back."""
+    if isinstance(error, OverloadedError):
+        return True
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "55P03"
 
 
-@retry(
+patient = retry(
     retry=retry_if_exception(waited_too_long),
     stop=stop_after_attempt(ATTEMPTS),
     wait=wait_random_exponential(multiplier=0.5, max=15),
     reraise=True,
 )
-def upgrade_patiently(direct_url: str, revision: str) -> None:
-    command.upgrade(alembic_config(direct_url), revision)
+
+
+def as_sentence(error: DBAPIError) -> MigrationFailedError:
+    """The transaction of that migration is undone; the migrations before it stay."""
+    statement = " ".join((error.statement or "").split())[:200]
+    reason = str(error.orig).rpartition(">: ")[2]
+    if waited_too_long(error):
+        return MigrationFailedError(
+            f"a lock was not to be had in {ATTEMPTS} tries, because somebody keeps theirs (pg_stat_activity says who): {statement}"
+        )
+    return MigrationFailedError(f"a migration failed and is undone: {reason}; the statement is: {statement}")

@@ -20,6 +20,7 @@ depends_on: str | Sequence[str] | None = "c3e8a2570b16"
 
 def upgrade() -> None:
     gate(op, oldest_release="0.3.0")
+    op.execute("set local statement_timeout = 0")  # It takes as long as the table is large, and nobody waits for it.
     op.execute("alter table document_versions validate constraint ck_document_versions_failed_with_failure")
 
 
