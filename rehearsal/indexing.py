@@ -1,4 +1,4 @@
-"""A revision that builds an index concurrently, as docs/how-to has it, in a copy of a release."""
+"""A revision that builds an index concurrently, as docs/howto has it, in a copy of a release."""
 
 import shutil
 from pathlib import Path

@@ -18,12 +18,16 @@ BEYOND = "no pooler can change them: they have no service on the database, or ar
 # Modules, and folders of them, with a service on the database that are not worth their time a second and a third time.
 PASSED_OVER = {
     "openapi": "the document of the API, and five thousand requests that it refuses",
+    "test_backfills": "the direct address",
     "test_blob_sweep": "the object store",
+    "test_branch_objects": "the object store, and processes that start",
+    "test_branches": "the administrator's address",
     "test_cli_doors": "processes that start, which test_pooler_selftest does behind every kind of pooler",
     "test_cli_search": "commands that speak HTTP",
     "test_direct_tls": "the direct address",
     "test_doctor": "brings poolers of its own",
     "test_image": "processes that start",
+    "test_migrate_commands": "the direct address, and processes that start",
     "test_operations_traces": "what is sent to a collector",
     "test_operations": "processes that start, and what they log",
     "test_pooler": "brings poolers of its own",

@@ -81,7 +81,7 @@ def check_stack(*, parallel: bool) -> None:
     if name == "env":
         missing = [name for name in (DATABASE, *STORE) if not os.environ.get(name)]
         if missing:
-            raise pytest.UsageError(f"TEST_STACK=env needs {', '.join(missing)} (docs/how-to/run-the-tests.md).")
+            raise pytest.UsageError(f"TEST_STACK=env needs {', '.join(missing)} (docs/howto/run-the-tests.md).")
         if parallel:
             raise pytest.UsageError("TEST_STACK=env is one server for all, whose roles the tests change: add -n0.")
 

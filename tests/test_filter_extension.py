@@ -1,4 +1,4 @@
-"""A table of the service's own in the filter: docs/how-to/filter-by-your-own-table.md, as it stands there."""
+"""A table of the service's own in the filter: docs/howto/filter-by-your-own-table.md, as it stands there."""
 
 import json
 import re
@@ -40,7 +40,7 @@ from tests.filter_stock import STOCKED, STORE, VALUES, StockOracle, StockWorld
 from tests.search_calls import Library, direct_url, library
 from tests.search_plans import explain
 
-PAGE = ROOT / "docs/how-to/filter-by-your-own-table.md"
+PAGE = ROOT / "docs/howto/filter-by-your-own-table.md"
 FILE_NAME = re.compile(r"# (\S+\.py)")
 
 

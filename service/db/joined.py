@@ -1,6 +1,6 @@
 """The extension point of the filter: a table of the service's own whose rows belong to documents.
 
-docs/how-to/filter-by-your-own-table.md shows the whole way; its test runs what stands there.
+docs/howto/filter-by-your-own-table.md shows the whole way; its test runs what stands there.
 """
 
 import re

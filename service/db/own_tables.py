@@ -1,4 +1,4 @@
-"""The tables of your own that a filter may name: docs/how-to/filter-by-your-own-table.md."""
+"""The tables of your own that a filter may name: docs/howto/filter-by-your-own-table.md."""
 
 from service.db.joined import JoinedTable
 

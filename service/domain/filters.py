@@ -29,7 +29,7 @@ COLUMNS: Mapping[str, str] = {
 
 
 class Joined(Protocol):
-    """A table of the service's own whose rows belong to documents: docs/how-to/filter-by-your-own-table.md."""
+    """A table of the service's own whose rows belong to documents: docs/howto/filter-by-your-own-table.md."""
 
     @property
     def name(self) -> str: ...
