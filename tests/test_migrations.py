@@ -157,6 +157,41 @@ async def test_down_to_nothing_and_up_again(database: Database) -> None:
     assert await database.ask(objects) == before
 
 
+SHAPE = """
+    select c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull as part
+    from pg_class c join pg_attribute a on a.attrelid = c.oid
+    where c.relnamespace = 'public'::regnamespace and a.attnum > 0 and not a.attisdropped
+    union all select conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) from pg_constraint
+      where connamespace = 'public'::regnamespace
+    union all select pg_get_functiondef(oid) from pg_proc
+      where pronamespace = 'public'::regnamespace and proowner = 'hybrid_owner'::regrole
+    union all select pg_get_triggerdef(oid) from pg_trigger where not tgisinternal
+    union all select relname || ' ' || coalesce(array_to_string(relacl, ','), '') from pg_class
+      where relnamespace = 'public'::regnamespace
+    order by 1
+"""
+
+
+async def shape(database: Database) -> list[str]:
+    return [row["part"] for row in await database.ask(SHAPE)]
+
+
+async def test_every_expand_migration_goes_up_down_and_up(database: Database) -> None:
+    """And each way ends in what was there before: columns, constraints, functions, triggers and grants."""
+    await upgrade(database.direct_url, "0001")
+    script = ScriptDirectory.from_config(alembic_config(""))
+    stairs = [each.revision for each in script.iterate_revisions("expand@head", "0001")][::-1]
+    assert len(stairs) >= 3
+    for revision in stairs:
+        before = await shape(database)
+        await upgrade(database.direct_url, revision)
+        above = await shape(database)
+        await run(database, "downgrade", "-1")
+        assert await shape(database) == before, revision
+        await upgrade(database.direct_url, revision)
+        assert await shape(database) == above != before, revision
+
+
 async def test_without_a_database_it_is_a_script_that_makes_the_same(
     database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
