@@ -229,6 +229,12 @@ async def test_a_missing_bucket_is_made_and_one_that_is_there_is_left(
 
 
 async def test_the_event_loop_turns_while_64_blobs_are_put(blobs: Blobs) -> None:
+    """What else the machine does can only make it turn less, so the best of three counts."""
+    assert min([await longest_standstill(blobs) for _ in range(3)]) < 0.5
+
+
+async def longest_standstill(blobs: Blobs) -> float:
+    """Of the event loop, as a share of the time in which 64 blobs are put; all of it where it hardly turned."""
     lags: list[float] = []
 
     async def tick() -> None:
@@ -243,6 +249,4 @@ async def test_the_event_loop_turns_while_64_blobs_are_put(blobs: Blobs) -> None
     await asyncio.gather(*(put(blobs, body) for _ in range(64)))
     took = time.perf_counter() - start
     ticking.cancel()
-
-    assert len(lags) >= 5, f"the loop turned {len(lags)} times in {took:.2f} s"
-    assert max(lags) < took / 2
+    return max(lags) / took if len(lags) >= 5 else 1.0

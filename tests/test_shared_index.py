@@ -22,7 +22,7 @@ from tests.search_calls import DIMENSION, Library, analyze, collection_of, direc
 from tests.search_plans import explain
 from tests.test_search_plans import BY_COLLECTION, GRAPH, MODES, executed
 
-SMALL, LARGE = 40, 15_000  # collections, chunks
+SMALL, LARGE, SCANNED = 40, 15_000, 13_000  # collections, chunks, and what is searched exactly
 TOPICS, LATENT = 60, 24  # Everybody writes about the same things: what is near is mostly somebody else's.
 DEPTH = 10
 EXACT, NEAREST = " embeddings", " embeddings_1"  # what the plan calls the two branches
@@ -105,7 +105,10 @@ async def shelves(
         api = tenants[n % len(tenants)]
         name = await api.make_collection()
         shelves.append(
-            Shelf(Library(await collection_of(api, resources, name), searching(resources)), space.points(size))
+            Shelf(
+                Library(await collection_of(api, resources, name), searching(resources)).having(exact_chunks=SCANNED),
+                space.points(size),
+            )
         )
     graph = f"embeddings_p_{resources.profile.id.hex}"
     async with as_owner(direct_url(resources)) as connection:
