@@ -19,6 +19,7 @@ from service.domain.releases import ALIVE_SECONDS, Kind, ReleaseRefusedError, or
 from service.release import NEEDS, RELEASE
 
 BEAT_SECONDS = 5.0
+LAST_BEAT_SECONDS = 2.0
 FORGOTTEN_SECONDS = 3600.0  # What was killed announces no end; its row has been of no use for long.
 UNKNOWN_TO_OLDER = {"42P01", "42501"}  # no such table, or none that this role may read: a schema from before 0.2.0
 
@@ -35,13 +36,14 @@ async def announced(primary: Primary, kind: Kind, *, release: str = RELEASE, nee
         await connection.execute(insert(instances).values(id=instance_id, kind=kind, release=release))
         await check_floor(connection, release)
         await connection.execute(delete(instances).where(silence() > FORGOTTEN_SECONDS))
-    beating = asyncio.create_task(beat(primary, instance_id, kind, release))
+    stop = asyncio.Event()
+    beating = asyncio.create_task(beat(primary, instance_id, kind, release, stop=stop))
     try:
         yield
     finally:
+        stop.set()  # A beat that is under way ends by itself: broken off, it would leave its connection behind.
+        await asyncio.wait([beating], timeout=LAST_BEAT_SECONDS)
         beating.cancel()
-        with suppress(asyncio.CancelledError):
-            await beating
         with suppress(ServiceError):  # What stays is silent, and counts as gone soon.
             async with primary.begin() as connection:
                 await connection.execute(delete(instances).where(instances.c.id == instance_id))
@@ -73,10 +75,13 @@ async def check_floor(connection: AsyncConnection, release: str) -> None:
         )
 
 
-async def beat(primary: Primary, instance_id: UUID, kind: Kind, release: str) -> None:
+async def beat(primary: Primary, instance_id: UUID, kind: Kind, release: str, *, stop: asyncio.Event) -> None:
     """Also puts the row back where a long silence was taken for an end; the schema may have moved on meanwhile."""
     while True:
-        await asyncio.sleep(BEAT_SECONDS)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), BEAT_SECONDS)
+        if stop.is_set():
+            return
         try:
             async with primary.begin() as connection:
                 seen = update(instances).where(instances.c.id == instance_id).values(seen_at=func.now())
