@@ -132,15 +132,24 @@ async def test_a_statement_beyond_its_time_is_ended(den: Library, reader: Reader
     assert len((await den.having(reader=reader).ask("bear")).hits) == 10
 
 
+@pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize(
     ("given", "expected"), [(1, OverloadedError), (60_000, UnavailableError), (None, UnavailableError)]
 )
 async def test_a_limit_that_strikes_between_plan_and_rows_is_told_from_a_lost_connection(
-    den: Library, resources: Resources, monkeypatch: pytest.MonkeyPatch, given: int | None, expected: type[Exception]
+    den: Library,
+    resources: Resources,
+    monkeypatch: pytest.MonkeyPatch,
+    given: int | None,
+    expected: type[Exception],
+    *,
+    closed: bool,
 ) -> None:
-    async def lose_the_place(*_: object, **__: object) -> None:
+    async def lose_the_place(connection: asyncpg.Connection, *_: object, **__: object) -> None:
         """What asyncpg did once in 1,200 searches with a limit of 1 ms on a busy machine."""
         await asyncio.sleep(0.005)
+        if closed:  # Then the end of the transaction fails in its turn, and that is what is heard.
+            connection.terminate()
         raise InternalClientError("cannot switch to state 12; another operation (2) is in progress")
 
     reader = open_reader("asyncpg", resources)

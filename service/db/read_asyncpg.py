@@ -36,6 +36,13 @@ def limit(settings: Mapping[str, str]) -> float:
     return float(settings.get("statement_timeout", "inf")) / 1_000
 
 
+def lost_its_place(error: BaseException | None) -> bool:
+    """Itself, or while its transaction was ended for that very reason."""
+    while error is not None and not isinstance(error, InternalClientError):
+        error = error.__context__
+    return error is not None
+
+
 class AsyncpgReader:
     driver: Literal["asyncpg"] = "asyncpg"
 
@@ -78,7 +85,7 @@ class AsyncpgReader:
             if isinstance(error, ValueError):  # A value that asyncpg cannot encode: our mistake.
                 raise
             # When the limit strikes just after a plan was made, asyncpg loses its place instead (seen once in 1,200 at 1 ms).
-            if isinstance(error, InternalClientError) and asyncio.get_running_loop().time() - begun > limit(settings):
+            if lost_its_place(error) and asyncio.get_running_loop().time() - begun > limit(settings):
                 raise OverloadedError(OUT_OF_TIME) from error
             raise UnavailableError("the search database does not answer") from error
 
