@@ -59,7 +59,7 @@ async def open_resources(settings: Settings, *, telemetry: Telemetry | None = No
         stack.push_async_callback(primary.close)
         await check_role(primary)
         await check_prefix(primary, settings.s3_prefix)
-        embedder = await asyncio.to_thread(open_embedder, settings.embedding_model, threads=settings.embedding_threads)
+        embedder = await asyncio.to_thread(open_own_embedder, settings)
         stack.push_async_callback(embedder.close)
         threads = settings.embedding_threads or usable_cores()
         reranker = await asyncio.to_thread(open_reranker, settings.reranker_model, threads=threads)
@@ -76,6 +76,16 @@ async def open_resources(settings: Settings, *, telemetry: Telemetry | None = No
         telemetry.metrics.registry.register(loads)
         stack.callback(telemetry.metrics.registry.unregister, loads)
         yield Resources(settings, primary, reader, statements, blobs, embedder, profile, telemetry, reranker)
+
+
+def open_own_embedder(settings: Settings) -> Embedder:
+    return open_embedder(
+        settings.embedding_model,
+        threads=settings.embedding_threads,
+        precision=settings.embedding_precision,
+        runtime=settings.embedding_runtime,
+        cache=settings.embedding_cache,
+    )
 
 
 async def check_poolers(settings: Settings) -> None:

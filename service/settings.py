@@ -67,6 +67,18 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Forward passes at once, each on one core; by default one a core."
     )
 
+    embedding_runtime: Literal["auto", "openvino", "torch"] = Field(
+        default="auto",
+        description="OpenVINO wherever it gives the vectors of torch on this processor, else torch; or one of the two by name.",
+    )
+    embedding_precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        default="auto",
+        description="The numbers that the model computes with; by default what the processor is fast at.",
+    )
+    embedding_cache: Path | None = Field(
+        default=None, description="Where the exported model is kept; by default in this user's cache folder."
+    )
+
     reranker_model: str | None = Field(
         default=None,
         description="What reads the best hits again where a search asks for `rerank`: a sentence-transformers cross-encoder"

@@ -1,4 +1,4 @@
-"""What a runtime of a model has to offer; torch today, others beside it later. Nothing here waits or schedules."""
+"""What a runtime of a model has to offer: OpenVINO, torch, sentence-transformers. Nothing here waits or schedules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Literal, Protocol, TypeAlias
 from service.embeddings.base import Matrix
 
 Purpose: TypeAlias = Literal["query", "passage"]
-Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16", "int8"]
+"""int8 is the fast runtime's alone; torch takes what it takes by itself."""
+Runtime: TypeAlias = Literal["auto", "openvino", "torch"]
 
 
 @dataclass(frozen=True, slots=True)

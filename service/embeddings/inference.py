@@ -48,8 +48,9 @@ _Waiting = tuple[_Asked, int]
 class Inference:
     """Runs an encoder in its own threads. Callers share passes, and cancelling one touches no other."""
 
-    def __init__(self, encoder: Encoder, *, threads: int) -> None:
+    def __init__(self, encoder: Encoder, *, threads: int, queries_together: int = QUERIES_TOGETHER) -> None:
         self._encoder = encoder
+        self._queries_together = queries_together
         self._queries: deque[_Waiting] = deque()
         self._passages: deque[_Waiting] = deque()
         self._lock = Lock()
@@ -86,7 +87,7 @@ class Inference:
         self._executor.shutdown(wait=True)
 
     def _step(self) -> None:
-        if queries := self._take(self._queries, most=QUERIES_TOGETHER):
+        if queries := self._take(self._queries, most=self._queries_together):
             self._run(queries, purpose="query")
         elif passages := self._take(self._passages, most=PASSAGES_TOGETHER):
             self._run(passages, purpose="passage")

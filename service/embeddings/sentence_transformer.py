@@ -9,7 +9,7 @@ import numpy as np
 from service.domain.errors import OverloadedError
 from service.embeddings.base import Matrix, Vector
 from service.embeddings.encoder import Encoder, Purpose, Sequenced
-from service.embeddings.inference import Inference
+from service.embeddings.inference import QUERIES_TOGETHER, Inference
 from service.telemetry.loads import EmbedderLoad
 
 QUERIES_WAITING = 256  # Different queries in flight; at 16 together that is about a second of work for one core.
@@ -20,13 +20,19 @@ class SentenceTransformerEmbedder:
     """One process's embedder. Belongs to the event loop that first uses it."""
 
     def __init__(
-        self, encoder: Encoder, *, threads: int, queries_cached: int, queries_waiting: int = QUERIES_WAITING
+        self,
+        encoder: Encoder,
+        *,
+        threads: int,
+        queries_cached: int,
+        queries_waiting: int = QUERIES_WAITING,
+        queries_together: int = QUERIES_TOGETHER,
     ) -> None:
         self.name = encoder.name
         self.dimension = encoder.dimension
         self.max_tokens = encoder.max_tokens
         self._encoder = encoder
-        self._inference = Inference(encoder, threads=threads)
+        self._inference = Inference(encoder, threads=threads, queries_together=queries_together)
         self._queries_cached = queries_cached
         self._queries_waiting = queries_waiting
         self._cache: OrderedDict[str, Vector] = OrderedDict()

@@ -2,6 +2,7 @@
 
 import typer
 
+from service.cli.figures.embedding import embedding
 from service.cli.figures.explain import explain
 from service.cli.figures.facets import facets
 from service.cli.figures.files import files
@@ -32,3 +33,4 @@ bench.command("relevance")(relevance)
 bench.command("explain")(explain)
 bench.command("facets")(facets)
 bench.command("walks")(walks)
+bench.command("embedding")(embedding)

@@ -34,8 +34,7 @@ from service.db.retrieval import Statements
 from service.domain.documents import Collection
 from service.domain.errors import ServiceError
 from service.domain.queries import Query, Words
-from service.embeddings.loading import open_embedder
-from service.resources import open_primary
+from service.resources import open_own_embedder, open_primary
 from service.search.running import run
 from service.search.tools import Searching
 from service.settings import Settings
@@ -138,7 +137,7 @@ async def time_parts(question: str, parts: Parts, *, times: Times) -> None:
 @asynccontextmanager
 async def open_parts(name: str, *, settings: Settings) -> AsyncIterator[Parts]:
     primary = open_primary(settings)
-    embedder = open_embedder(settings.embedding_model, threads=settings.embedding_threads)
+    embedder = open_own_embedder(settings)
     address = Address.parse(
         settings.search_database_url.get_secret_value(), tls=settings.database_tls, ca_file=settings.database_ca_file
     )
