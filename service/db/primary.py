@@ -1,9 +1,10 @@
 """The writing door: SQLAlchemy on asyncpg, as the application role."""
 
+import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from uuid import UUID
 
 import asyncpg
@@ -26,6 +27,7 @@ DISCONNECTED = ("08", "57P", "53", "55000", "25006")
 CONTENDED = ("40", "55P03", "57014")
 REFUSED = ("28", "3D")
 IDLE_SECONDS = 5.0  # A connection unused for longer is asked for a sign of life before it is given out.
+HANDING_BACK_SECONDS = 5.0
 NO_ANSWER = "the database does not answer"
 WRONG_TLS = "the database refuses TLS, or does not prove who it is, as DATABASE_TLS and DATABASE_CA_FILE ask it to"
 LOGIN_REFUSED = "the database refuses the login: a wrong role, password or database name"
@@ -140,4 +142,9 @@ class Primary:
         return PoolLoad(self._size, in_use, max(self._asked - in_use, 0), self._refused)
 
     async def close(self) -> None:
+        """Waits for what a cancelled task is handing back: a pool takes it even after its end, and never closes it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HANDING_BACK_SECONDS):
+                while self.load().in_use:  # noqa: ASYNC110  the pool tells nobody
+                    await asyncio.sleep(0.01)
         await self.engine.dispose()

@@ -1,0 +1,27 @@
+"""The writing door as it closes."""
+
+import asyncio
+
+from sqlalchemy import text
+
+from service.resources import open_primary
+from service.settings import Settings
+
+
+async def test_closing_leaves_no_connection_of_a_task_that_was_cancelled_just_before(settings: Settings) -> None:
+    primary = open_primary(settings)
+    pool = primary.engine.pool
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        async with primary.begin() as connection:
+            begun.set()
+            await connection.execute(text("select pg_sleep(60)"))
+
+    working = asyncio.create_task(work())
+    await begun.wait()
+    working.cancel()
+    await primary.close()
+    await asyncio.wait([working])
+
+    assert (working.cancelled(), pool.checkedout(), pool.checkedin()) == (True, 0, 0)  # type: ignore[attr-defined]  # a QueuePool has them
