@@ -9,6 +9,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -158,7 +159,10 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[
 
 def test_the_wheel_holds_the_service_and_its_migrations_and_nothing_else(wheel: Path) -> None:
     sources = {
-        str(file.relative_to(ROOT)) for name in ("service", "migrations") for file in (ROOT / name).rglob("*.py")
+        str(file.relative_to(ROOT))
+        for name in ("service", "migrations")
+        for file in (ROOT / name).rglob("*")
+        if file.suffix in {".py", ".npy"}
     }
     with zipfile.ZipFile(wheel) as files:
         found = {name for name in files.namelist() if ".dist-info/" not in name}
@@ -206,6 +210,22 @@ async def test_the_installed_service_lists_its_doors_and_opens_one(
     assert [door for door in DOORS if door not in helped] == []
     assert process.returncode == 0
     assert b"Traceback" not in errors
+
+
+async def test_the_image_has_the_exported_model_where_its_processes_look(
+    installed: Mapping[str, str], tmp_path: Path
+) -> None:
+    (made,) = re.findall(r"EMBEDDING_CACHE=(\S+) python -m service.embeddings.prepare", DOCKERFILE)
+    await run(["-m", "service.embeddings.prepare"], {**installed, "EMBEDDING_CACHE": str(tmp_path)}, tmp_path)
+
+    assert variable("EMBEDDING_CACHE") == made
+    assert ("COPY", f"--from=build {made} {made}") in instructions()
+    if find_spec("openvino"):  # torch needs no export
+        assert [path.name for path in files_below(tmp_path) if path.suffix == ".bin"] == ["graph.bin"]
+
+
+def files_below(folder: Path) -> list[Path]:
+    return list(folder.rglob("*"))
 
 
 async def run(arguments: list[str], environment: Mapping[str, str], folder: Path) -> str:
