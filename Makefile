@@ -10,7 +10,7 @@ DATA ?= ../shared/data
 INPUTS := pyproject.toml $(wildcard constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer rehearse check lint-migrations docs eval figures recall format clean
+.PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer rehearse bench check lint-migrations docs eval figures recall format clean
 
 ##@ Use it
 help: ## List the targets
@@ -88,10 +88,16 @@ recall: $(VENV)/.installed ## Filtered recall and latency on arXiv, and served a
 	@missed=0; for command in "filtered-recall --keep" filtered-latency served-top; do \
 		DATA="$(DATA)" $(IN) -m service bench $$command || missed=1; done; exit $$missed
 
+bench: $(VENV)/.installed-bench ## The benchmark, with a service of its own: load, recall, memory, pictures; 12 minutes
+	@DATA="$(DATA)" $(IN) -m bench run
+	@$(IN) -m bench report bench/results/latest.json > bench/results/latest.md
+	@$(IN) -m bench plot bench/results/latest.json
+	@echo "bench/results/latest.md"
+
 ##@ Clean up
 clean: ## Remove .venv, caches and builds; the data in .local stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	find service tests migrations rehearsal -name __pycache__ -type d -prune -exec rm -rf {} +
+	find service tests migrations rehearsal bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written last, so an install that was interrupted is taken up again. One that is there costs nothing.
 $(VENV)/.installed: $(INPUTS) | $(VENV)/bin/python
@@ -104,12 +110,18 @@ $(VENV)/.installed-dev: $(INPUTS) | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (the first time takes a few minutes) ..."
 	@$(ENSURE_PIP)
 	@$(PIP) -e '.[local,otel,dev]'
-	@touch $@ $(VENV)/.installed $(VENV)/.installed-figures
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-figures $(VENV)/.installed-bench
 
 $(VENV)/.installed-figures: $(INPUTS) | $(VENV)/bin/python
 	@echo "Installing into $(VENV) (the first time takes a few minutes) ..."
 	@$(ENSURE_PIP)
 	@$(PIP) -e '.[local,figures]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(INPUTS) | $(VENV)/bin/python
+	@echo "Installing into $(VENV) (the first time takes a few minutes) ..."
+	@$(ENSURE_PIP)
+	@$(PIP) -e '.[local,bench]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/bin/python:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +14,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench.beside import run_beside
 from bench.compare import compare
-from bench.dataset import load
+from bench.dataset import Dataset, load
 from bench.failures import BenchError
 from bench.opened import Target
-from bench.pace import PACES
+from bench.pace import FULL, PACES, Pace
 from bench.plot import draw
+from bench.prepare import prepare
 from bench.readme import write_readme
 from bench.report import page
 from bench.result import read_result, write_result
@@ -55,35 +58,90 @@ def bench() -> None:
     """Measure the service, compare two results, and show them."""
 
 
+Named = Annotated[str, typer.Option(help="Of the result: results/<name>.json.")]
+Paced = Annotated[str, typer.Option(help=f"{' or '.join(PACES)}.")]
+Seed = Annotated[int, typer.Option(help="Of order, numbers and made up texts.")]
+Kept = Annotated[Path, typer.Option(help="Where a service of its own and computed vectors are kept.")]
+Results = Annotated[Path, typer.Option(help="Where results go.")]
+
+
 @app.command(name="run")
 def run_(
     *,
-    name: Annotated[str, typer.Option(help="Of the result: results/<name>.json.")] = "latest",
-    pace: Annotated[str, typer.Option(help=f"{' or '.join(PACES)}.")] = "full",
-    folder: Annotated[Path, typer.Option(help="Where a service of its own and computed vectors are kept.")] = FOLDER,
-    results: Annotated[Path, typer.Option(help="Where results go.")] = RESULTS,
-    seed: Annotated[int, typer.Option(help="Of order, numbers and made up texts.")] = 0,
+    name: Named = "latest",
+    pace: Paced = "full",
+    folder: Kept = FOLDER,
+    results: Results = RESULTS,
+    seed: Seed = 0,
 ) -> None:
     """Measure a service of its own, or the one at SERVICE_URL with SERVICE_API_KEY, and write what was found."""
+    with told_plainly():
+        options = Options(name, chosen(pace), target_of("SERVICE"), folder / "state")
+        dataset = loaded(options.pace, seed, folder)
+        write_result(asyncio.run(run(options, dataset, say=say)), results / f"{name}.json")
+    say(f"Written: {results / name}.json")
+
+
+@app.command()
+def beside(
+    *,
+    name: Named = "beside",
+    pace: Paced = "full",
+    folder: Kept = FOLDER,
+    results: Results = RESULTS,
+    seed: Seed = 0,
+    margin: Annotated[float, typer.Option(min=0, help="What may be worse, as a share.")] = 0.05,
+) -> None:
+    """Measure SERVICE_URL (or a service of its own) and OTHER_URL in the same rounds, and compare the second with the first."""
+    with told_plainly():
+        options, other = Options(name, chosen(pace), target_of("SERVICE"), folder / "state"), target_of("OTHER")
+        if other is None:
+            raise BenchError("OTHER_URL and OTHER_API_KEY say which service is the second.")
+        dataset = loaded(options.pace, seed, folder)
+        old, new = results / f"{name}.json", results / f"{name}-other.json"
+        for file, found in zip((old, new), asyncio.run(run_beside(options, other, dataset, say=say)), strict=True):
+            write_result(found, file)
+    compare_(old, new, margin=margin)
+
+
+@app.command(name="prepare")
+def prepare_(
+    *,
+    documents: Annotated[int, typer.Option(min=1)] = FULL.sizes[-1],
+    queries: Annotated[int, typer.Option(min=2)] = FULL.queries,
+    folder: Kept = FOLDER,
+    seed: Seed = 0,
+) -> None:
+    """Fill a collection of the service at SERVICE_URL, and write what to ask it into queries.json, for Locust and k6."""
+    with told_plainly():
+        if (target := target_of("SERVICE")) is None:
+            raise BenchError("SERVICE_URL and SERVICE_API_KEY say which service is filled.")
+        dataset = loaded(replace(FULL, sizes=(documents,), queries=queries), seed, folder)
+        prepared = asyncio.run(prepare(target, dataset, folder / "queries.json"))
+    say(f"Collection {prepared['collection']}; {len(prepared['queries']):,} queries in {folder / 'queries.json'}")
+
+
+def chosen(pace: str) -> Pace:
     if pace not in PACES:
-        raise typer.BadParameter(f"there are {', '.join(PACES)}", param_hint="--pace")
-    chosen, url = PACES[pace], os.environ.get("SERVICE_URL")
-    target = Target(url, os.environ.get("SERVICE_API_KEY", "")) if url else None
+        raise BenchError(f"There is no pace {pace!r}: there are {', '.join(PACES)}.")
+    return PACES[pace]
+
+
+def target_of(prefix: str) -> Target | None:
+    url = os.environ.get(f"{prefix}_URL")
+    return Target(url.rstrip("/"), os.environ.get(f"{prefix}_API_KEY", "")) if url else None
+
+
+def loaded(pace: Pace, seed: int, folder: Path) -> Dataset:
     say("Texts, queries and their vectors")
     data = Path(os.environ.get("DATA") or DATA)
-    with told_plainly():
-        dataset = load(
-            chosen.sizes[-1],
-            queries=chosen.queries,
-            seed=seed,
-            data=data if data.is_dir() else None,
-            cache=folder / "vectors",
-        )
-        options = Options(name, chosen, target, folder / "state")
-        found = asyncio.run(run(options, dataset, say=say))
-    file = results / f"{name}.json"
-    write_result(found, file)
-    say(f"Written: {file}")
+    return load(
+        pace.sizes[-1],
+        queries=pace.queries,
+        seed=seed,
+        data=data if data.is_dir() else None,
+        cache=folder / "vectors",
+    )
 
 
 @app.command(name="compare")

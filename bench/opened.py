@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from bench.dataset import Dataset
 from bench.failures import BenchError
 from bench.filling import client_of, make_collection
@@ -57,10 +59,14 @@ async def opened_session(
     """With an empty collection that is gone afterwards."""
     name = f"bench-{uuid.uuid4().hex[:8]}"
     with tempfile.TemporaryDirectory(prefix="bench-decks-") as decks:
-        async with client_of(place) as client, open_generator(place.url, place.key) as generator:
+        async with (
+            client_of(place) as client,
+            open_generator(place.url, place.key) as generator,
+            httpx.AsyncClient(trust_env=False, timeout=5) as metrics,
+        ):
             await make_collection(client, name)
             try:
                 quality = Quality(dataset, lexemes, len(dataset))
-                yield Session(place, generator, dataset, quality, name, pace, Path(decks)), client
+                yield Session(place, generator, dataset, quality, name, pace, Path(decks), metrics), client
             finally:
                 await client.delete_collection(name)

@@ -59,6 +59,7 @@ class Session:
     collection: str
     pace: Pace
     folder: Path
+    metrics: httpx.AsyncClient
     decks: dict[tuple[Any, ...], Path] = field(default_factory=dict)
     asked: int = field(init=False)
 
@@ -113,8 +114,7 @@ class Session:
     async def embedded_queries(self) -> dict[str, float]:
         """By how the embedder answered them; empty where /metrics is out of reach."""
         try:
-            async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
-                text = (await client.get(f"{self.place.url}/metrics")).text
+            text = (await self.metrics.get(f"{self.place.url}/metrics")).text
             return {
                 sample.labels["answer"]: sample.value
                 for family in text_string_to_metric_families(text)
