@@ -80,8 +80,8 @@ def rounds(seed: int, *, slower: float = 1.0, count: int = 5, drift: float = 0.0
 
 
 def test_a_against_a_is_no_regression_and_a_planted_one_is() -> None:
-    same = [paired_ratio(rounds(seed), rounds(seed + 1_000)) for seed in range(10)]
-    slower = [paired_ratio(rounds(seed), rounds(seed + 1_000, slower=1.2)) for seed in range(10)]
+    same = [paired_ratio(rounds(seed), rounds(seed + 1_000)) for seed in range(4)]
+    slower = [paired_ratio(rounds(seed), rounds(seed + 1_000, slower=1.2)) for seed in range(4)]
 
     assert all(ratio is not None and ratio.at_least < 1.05 for ratio in same)
     assert all(ratio is not None and 1.1 < ratio.at_least < ratio.ratio < 1.3 for ratio in slower)
