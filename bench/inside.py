@@ -92,12 +92,11 @@ class Explaining(HeldReader):
         self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
     ) -> Sequence[Row]:
         await self.connection.execute(SET_SESSION, list(settings), list(settings.values()))
-        await self.connection.execute("deallocate all")
         await self.connection.execute(f"prepare asked as {statement.sql}")
         bound = ", ".join(literal(value) for value in statement.bind(values))
         explained = await self.connection.fetchval(f"explain (analyze, buffers, format json) execute asked ({bound})")
         self.plans += orjson.loads(explained)
-        await self.connection.execute("deallocate all")
+        await self.connection.execute("deallocate asked")
         return await super().fetch(statement, values, settings=settings)
 
 
