@@ -75,7 +75,7 @@ def closed(found: Mapping[str, Any]) -> Iterator[str]:
     yield table(["load", *STAGES], stages)
 
 
-STAGES = ("embedding", "statement", "rest")
+STAGES = ("embedding", "statement", "rest", "total")
 
 
 def load_row(load: Mapping[str, Any]) -> list[object]:
