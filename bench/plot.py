@@ -92,7 +92,7 @@ def over_load(found: Mapping[str, Any], figure: "Figure") -> None:
     axes.set_title("Hybrid search at a constant rate: latency over load")
     axes.set_xlabel("requests offered a second")
     axes.set_ylabel("ms from when a request was due")
-    axes.legend(loc="upper left", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=9)
 
 
 def over_latency(found: Mapping[str, Any], figure: "Figure") -> None:
@@ -102,7 +102,7 @@ def over_latency(found: Mapping[str, Any], figure: "Figure") -> None:
         for load in found["curve"]
         if load.get("recall") is not None
     ]
-    wide = sorted(point for point in points if point[2].startswith("ef_search"))
+    wide = [point for point in points if point[2].startswith("ef_search")]
     axes.plot([p[0] for p in wide], [p[1] for p in wide], "o-", color=COLOURS["semantic"], markersize=5)
     for place, (latency, recall, label) in enumerate(points):
         if (latency, recall, label) not in wide:
