@@ -73,7 +73,7 @@ def over_load(found: Mapping[str, Any], figure: "Figure") -> None:
                 marker=MARKS[name],
                 markersize=4,
                 linewidth=weight,
-                label=f"{name} embeddings, {percentile}",
+                label=f"{name}, {percentile}",
             )
         axes.axvline(each["knee"], color=COLOURS[name], linewidth=1, linestyle=":")
         axes.annotate(
@@ -89,7 +89,7 @@ def over_load(found: Mapping[str, Any], figure: "Figure") -> None:
     axes.set_yscale("log")
     plain(axes, "y")
     axes.set_xlim(left=0)
-    axes.set_title("Hybrid search at a constant rate: latency over load")
+    axes.set_title("Hybrid search at a constant rate, embeddings cached and cold")
     axes.set_xlabel("requests offered a second")
     axes.set_ylabel("ms from when a request was due")
     figure.legend(loc="outside lower center", ncols=4, fontsize=9)

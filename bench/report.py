@@ -96,6 +96,7 @@ def ndcg(load: Mapping[str, Any]) -> str:
 
 
 def steady(found: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"**Not measured**: {reason}" for reason in found.get("not_measured", []))
     if not found.get("steady"):
         return
     yield "## Open loops: a constant rate, whatever comes back"
