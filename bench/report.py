@@ -5,6 +5,7 @@ from typing import Any
 
 from bench.generator import MOST_OF_A_CORE
 from bench.markdown import counted, ms, percent, rate, share, table
+from bench.plans import plan_lines
 from bench.result import Result
 
 LATENCIES = ("p50", "p95", "p99", "p999")
@@ -237,25 +238,3 @@ def setting(found: Mapping[str, Any]) -> Iterator[str]:
         chosen = [[f"`{name}`", f"`{value}`"] for name, value in found["database"]["settings"].items()]
         yield table(["setting of Postgres", "value"], chosen)
         yield "\n".join(plan_lines(found["database"]["plan"]))
-
-
-def plan_lines(plans: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The nodes of the search statement, with what each took."""
-    yield "The plan of a hybrid search, milliseconds and rows:"
-    yield ""
-    yield "```text"
-    for plan in plans:
-        yield from node_lines(plan["Plan"], 0)
-        yield f"planning {plan.get('Planning Time', 0):.2f} ms, execution {plan.get('Execution Time', 0):.2f} ms"
-    yield "```"
-
-
-def node_lines(node: Mapping[str, Any], depth: int) -> Iterator[str]:
-    on = node.get("Index Name") or node.get("Relation Name") or node.get("CTE Name") or node.get("Function Name") or ""
-    if node.get("Actual Loops"):
-        yield (
-            f"{'  ' * depth}{node['Node Type']} {on}".rstrip()
-            + f"  {node.get('Actual Total Time', 0):.2f} ms, {node.get('Actual Rows', 0):g} rows x {node['Actual Loops']}"
-        )
-    for child in node.get("Plans", []):
-        yield from node_lines(child, depth + 1)
