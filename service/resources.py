@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from pydantic import SecretStr
@@ -12,12 +12,14 @@ from service.blobs.client import BlobStoreSettings
 from service.blobs.store import Blobs
 from service.db.addresses import Address
 from service.db.branch_note import check_prefix
+from service.db.commits import commit_token
 from service.db.pooling import Door, check_pooler
 from service.db.primary import Primary
 from service.db.profiles import EmbeddingProfile, find_profile
 from service.db.read_asyncpg import AsyncpgReader
-from service.db.read_pool import Reader
+from service.db.read_pool import PlacedReader, Reader
 from service.db.read_psqlpy import PsqlpyReader
+from service.db.read_replica import Replica
 from service.db.retrieval import Statements
 from service.db.roles import check_role
 from service.domain.errors import UnavailableError
@@ -67,11 +69,11 @@ async def open_resources(settings: Settings, *, telemetry: Telemetry | None = No
             stack.push_async_callback(reranker.close)
         async with primary.begin() as connection:
             profile = await find_profile(connection, embedder.name)
-        reader = open_reader(settings)
+        telemetry, statements = telemetry or Telemetry(), Statements()
+        reader = await open_reader(settings, primary, telemetry)
         stack.push_async_callback(reader.close)
         blobs = open_blobs(settings)
         stack.push_async_callback(blobs.close)
-        telemetry, statements = telemetry or Telemetry(), Statements()
         loads = Loads(lambda: {"primary": primary.load(), **reader.loads()}, embedder.load, statements.load)
         telemetry.metrics.registry.register(loads)
         stack.callback(telemetry.metrics.registry.unregister, loads)
@@ -119,8 +121,27 @@ def open_primary(settings: Settings) -> Primary:
     return Primary(address, pool_size=settings.database_pool_size, tracked=settings.pg_statement_mode == "tracked")
 
 
-def open_reader(settings: Settings) -> Reader:
-    address = address_of(settings.search_database_url, settings)
+async def open_reader(settings: Settings, primary: Primary, telemetry: Telemetry) -> Reader:
+    """Of SEARCH_DATABASE_URL; where that is another server than DATABASE_URL, with the way to the primary beside it."""
+    own, search = (address_of(url, settings) for url in (settings.database_url, settings.search_database_url))
+    reader = open_search_door(search, settings)
+    if search.place == own.place:
+        return reader
+    return Replica(
+        reader,
+        AsyncpgReader(
+            replace(search, host=own.host, port=own.port, database=own.database),
+            pool_size=settings.search_primary_pool_size,
+            queue=settings.search_queue,
+            tracked=settings.pg_statement_mode == "tracked",
+        ),
+        system=(await commit_token(primary)).system,
+        wait_seconds=settings.search_wait_ms / 1_000,
+        note=telemetry.read_from_replica,
+    )
+
+
+def open_search_door(address: Address, settings: Settings) -> PlacedReader:
     tracked, queue = settings.pg_statement_mode == "tracked", settings.search_queue
     if settings.search_driver == "asyncpg":
         return AsyncpgReader(address, pool_size=settings.search_pool_size, queue=queue, tracked=tracked)

@@ -42,6 +42,17 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(default=10, ge=2, description="Connections of the primary door, per process.")
     search_pool_size: int = Field(default=8, ge=2, description="Connections of the read pool, per process.")
     search_queue: int = Field(default=64, ge=0, description="Searches that may wait for one; beyond it: 503.")
+    search_wait_ms: int = Field(
+        default=500,
+        ge=0,
+        description="How long a search that shows a commit token waits for a replica that is behind; then the primary answers.",
+    )
+    search_primary_pool_size: int = Field(
+        default=4,
+        ge=2,
+        description="Connections to the primary as the searcher, per process, for what a replica cannot answer;"
+        " none where SEARCH_DATABASE_URL is the primary.",
+    )
     search_driver: Literal["psqlpy", "asyncpg"] = Field(default="psqlpy", description="The driver of the read pool.")
     pg_statement_mode: Literal["tracked", "untracked"] = Field(
         default="tracked",

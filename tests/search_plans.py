@@ -30,8 +30,14 @@ class Sent:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     async def fetch(
-        self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
+        self,
+        statement: Statement,
+        values: Mapping[str, object],
+        *,
+        settings: Mapping[str, str],
+        after: int | None = None,
     ) -> Sequence[Row]:
+        assert after is None
         self.sql, self.values, self.settings = statement.sql, statement.bind(values), settings
         return await self.reader.fetch(statement, values, settings=settings)
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from service.api.answers import Json, to_json
 from service.api.auth import TenantId
 from service.api.bodies import counted, media_type, parse_json
+from service.api.commit_tokens import committed
 from service.api.deps import EVERY_ROUTE, Tools
 from service.api.documents import require_collection
 from service.api.openapi import examples, told
@@ -71,7 +72,8 @@ async def post_batch(name: CollectionName, request: Request, tenant_id: TenantId
         if fatal is not None and not answers and not any(isinstance(each, Accepted) for each in replies):
             raise fatal
         answers += [show(number, reply, request) for (number, _), reply in zip(part, replies, strict=True)]
-    return Response(b"".join(to_json(each) + b"\n" for each in answers), media_type=NDJSON)
+    response = Response(b"".join(to_json(each) + b"\n" for each in answers), media_type=NDJSON)
+    return await committed(response, tools.primary)
 
 
 async def read_lines(request: Request) -> list[tuple[int, bytes]]:

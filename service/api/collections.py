@@ -8,6 +8,7 @@ from starlette.responses import Response
 from service.api.answers import json_response, show_collection, show_status
 from service.api.auth import TenantId
 from service.api.bodies import read_json
+from service.api.commit_tokens import committed
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, fingerprint, make_cursor, read_id
 from service.api.deps import EVERY_ROUTE, Tools
 from service.api.openapi import examples, told
@@ -41,7 +42,8 @@ async def post(request: Request, tenant_id: TenantId, tools: Tools) -> Response:
         profile_id=tools.profile.id,
         primary=tools.primary,
     )
-    return json_response(show_collection(collection), 201, {"Location": f"/v1/collections/{collection.name}"})
+    headers = {"Location": f"/v1/collections/{collection.name}"}
+    return await committed(json_response(show_collection(collection), 201, headers), tools.primary)
 
 
 @router.get("", operation_id="list_collections", responses=answers({200: told.COLLECTIONS}, 400))
@@ -67,7 +69,7 @@ async def get(name: CollectionName, tenant_id: TenantId, tools: Tools) -> Respon
 @router.patch(
     "/{name}",
     operation_id="declare_attributes",
-    responses=answers({200: told.COLLECTION}, 400, 404, 413, 415),
+    responses=answers({200: told.CHANGED_COLLECTION}, 400, 404, 413, 415),
     openapi_extra=json_body(CollectionPatch, *MERGE_PATCH, examples=examples.COLLECTION_PATCH),
 )
 async def patch(name: CollectionName, request: Request, tenant_id: TenantId, tools: Tools) -> Response:
@@ -75,14 +77,14 @@ async def patch(name: CollectionName, request: Request, tenant_id: TenantId, too
     wanted = await read_json(request, CollectionPatch, types=MERGE_PATCH)
     changes = wanted.attributes or {}
     collection = await declare_attributes(name, changes, tenant_id=tenant_id, primary=tools.primary)
-    return json_response(show_collection(collection))
+    return await committed(json_response(show_collection(collection)), tools.primary)
 
 
 @router.delete("/{name}", status_code=204, operation_id="delete_collection", responses=answers({204: told.GONE}, 404))
 async def delete(name: CollectionName, tenant_id: TenantId, tools: Tools) -> Response:
     """Delete a collection: out of reach and its name free at once, rows and blobs removed in the background."""
     await delete_collection(name, tenant_id=tenant_id, primary=tools.primary)
-    return Response(status_code=204)
+    return await committed(Response(status_code=204), tools.primary)
 
 
 @router.get("/{name}/status", operation_id="get_collection_status", responses=answers({200: told.STATUS}, 404))

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from service.api.answers import document_response, json_response, show_chunk
 from service.api.auth import TenantId
 from service.api.collections import MERGE_PATCH
+from service.api.commit_tokens import committed
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, fingerprint, make_cursor, read_ordinal
 from service.api.deps import EVERY_ROUTE, Tools
 from service.api.documents import deleted, patched
@@ -42,7 +43,7 @@ async def get(id: DocumentId, tenant_id: TenantId, tools: Tools) -> Response:  #
 @router.patch(
     "/{id}",
     operation_id="patch_document",
-    responses=answers({200: told.DOCUMENT}, 400, 404, 412, 413, 415, 428),
+    responses=answers({200: told.CHANGED}, 400, 404, 412, 413, 415, 428),
     openapi_extra=with_headers(
         "If-Match-required", body=json_body(DocumentPatch, *MERGE_PATCH, examples=examples.DOCUMENT_PATCH)
     ),
@@ -73,7 +74,7 @@ async def delete(id: DocumentId, request: Request, tenant_id: TenantId, tools: T
 async def retry(id: DocumentId, tenant_id: TenantId, tools: Tools) -> Response:  # noqa: A002
     """Index a failed version once more."""
     document = await retry_document(read_document_id(id), tenant_id=tenant_id, primary=tools.primary)
-    return document_response(document, 202, with_location=True)
+    return await committed(document_response(document, 202, with_location=True), tools.primary)
 
 
 @router.get("/{id}/chunks", operation_id="list_chunks", responses=answers({200: told.CHUNKS}, 400, 404))

@@ -1,5 +1,7 @@
 """GET /v1/collections/{name}/documents: a page of a collection's documents, chosen and in order."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated
 from uuid import UUID
 
@@ -9,14 +11,16 @@ from starlette.responses import Response
 from service.api.answers import json_response, show_document, to_json
 from service.api.auth import TenantId
 from service.api.bodies import parse_json
+from service.api.commit_tokens import After, told_where
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, fingerprint, make_cursor, read_id, read_position
 from service.api.deps import EVERY_ROUTE, Tools
 from service.api.filter_parameter import FilterText, read_filter
 from service.api.openapi import told
-from service.api.openapi.operations import answers
+from service.api.openapi.operations import AFTER, answers, with_headers
 from service.api.paths import CollectionName
 from service.db.collections import find_collection
 from service.db.documents import list_documents
+from service.db.read_replica import following
 from service.domain.documents import Document, Status
 from service.domain.errors import InvalidError, MalformedError
 from service.domain.filter_values import read_text
@@ -38,12 +42,18 @@ SortText = Annotated[
 ]
 
 
-@router.get("", operation_id="list_documents", responses=answers({200: told.DOCUMENTS}, 400, 404))
+@router.get(
+    "",
+    operation_id="list_documents",
+    responses=answers({200: told.DOCUMENTS}, 400, 404),
+    openapi_extra=with_headers(AFTER),
+)
 async def get_all(
     name: CollectionName,
     *,
     tenant_id: TenantId,
     tools: Tools,
+    commit: After,
     status: Status | None = None,
     filter: FilterText = None,  # noqa: A002  the contract's word
     sort: SortText = None,
@@ -66,15 +76,17 @@ async def get_all(
     wanted = Listing(read_filter(filter, collection), parse_sort(sort, declared=collection.attributes), status)
     this_list = fingerprint("documents", collection.id, wanted)
     after = read_sorted(cursor, this_list)
-    page, end = await list_page(
-        wanted, collection, after=after, limit=limit, primary=tools.primary, reader=tools.reader
-    )
+    reader = following(tools.reader, commit)
+    page, end = await list_page(wanted, collection, after=after, limit=limit, primary=tools.primary, reader=reader)
     position = None if end is None else to_json([end.value, str(end.id)]).decode()
-    return page_response(page, None if position is None else make_cursor(position, this_list))
+    return page_response(page, None if position is None else make_cursor(position, this_list), told_where(reader))
 
 
-def page_response(page: list[Document], next_cursor: str | None) -> Response:
-    return json_response({"documents": [show_document(each) for each in page], "next_cursor": next_cursor})
+def page_response(
+    page: list[Document], next_cursor: str | None, headers: Mapping[str, str] = MappingProxyType({})
+) -> Response:
+    shown = {"documents": [show_document(each) for each in page], "next_cursor": next_cursor}
+    return json_response(shown, headers=dict(headers))
 
 
 def read_sorted(cursor: str | None, of: str) -> Position | None:

@@ -12,6 +12,7 @@ from service.api.answers import document_response
 from service.api.auth import TenantId
 from service.api.bodies import read_json
 from service.api.collections import MERGE_PATCH
+from service.api.commit_tokens import committed
 from service.api.conditions import read_condition
 from service.api.deps import EVERY_ROUTE, Tools
 from service.api.openapi import examples, told
@@ -55,7 +56,8 @@ async def post(
     async with read_submission(request, query, condition, dimension=tools.profile.dimension) as submission:
         accepted, document = await accept(submission, name, tenant_id, tools)
     document = await waited(document, wait, request, tenant_id, tools)
-    return document_response(document, status_of(accepted, document, wait), with_location=True)
+    response = document_response(document, status_of(accepted, document, wait), with_location=True)
+    return await committed(response, tools.primary)
 
 
 @router.put(
@@ -84,7 +86,8 @@ async def put(
     async with read_submission(request, query, condition, dimension=tools.profile.dimension) as submission:
         accepted, document = await accept(check_path(submission, external_id), name, tenant_id, tools)
     document = await waited(document, wait, request, tenant_id, tools)
-    return document_response(document, status_of(accepted, document, wait), with_location=True)
+    response = document_response(document, status_of(accepted, document, wait), with_location=True)
+    return await committed(response, tools.primary)
 
 
 @router.get("/{external_id:path}", operation_id="get_document_by_key", responses=answers({200: told.DOCUMENT}, 404))
@@ -100,7 +103,7 @@ async def get(
 @router.patch(
     "/{external_id:path}",
     operation_id="patch_document_by_key",
-    responses=answers({200: told.DOCUMENT}, 400, 404, 412, 413, 415, 428),
+    responses=answers({200: told.CHANGED}, 400, 404, 412, 413, 415, 428),
     openapi_extra=with_headers(
         "If-Match-required", body=json_body(DocumentPatch, *MERGE_PATCH, examples=examples.DOCUMENT_PATCH)
     ),
@@ -137,7 +140,7 @@ async def patched(document_id: UUID, request: Request, tenant_id: UUID, tools: R
     document = await patch_document(
         document_id, wanted.changes(), read_condition(request), tenant_id=tenant_id, primary=tools.primary
     )
-    return document_response(document)
+    return await committed(document_response(document), tools.primary)
 
 
 async def deleted(document_id: UUID, request: Request, tenant_id: UUID, tools: Resources) -> Response:
@@ -148,7 +151,7 @@ async def deleted(document_id: UUID, request: Request, tenant_id: UUID, tools: R
         primary=tools.primary,
         blob_grace_seconds=tools.settings.blob_grace_seconds,
     )
-    return Response(status_code=204)
+    return await committed(Response(status_code=204), tools.primary)
 
 
 async def require_collection(name: str, tenant_id: UUID, tools: Resources) -> None:

@@ -6,11 +6,12 @@ from starlette.responses import Response
 from service.api.answers import json_response
 from service.api.auth import TenantId
 from service.api.bodies import read_json
+from service.api.commit_tokens import told_where
 from service.api.deps import EVERY_ROUTE
 from service.api.hits import show_hits
 from service.api.lane import SearchLane
 from service.api.openapi import examples, told
-from service.api.openapi.operations import answers, json_body
+from service.api.openapi.operations import AFTER, answers, json_body, with_headers
 from service.api.paths import CollectionName
 from service.api.recommend_schemas import RecommendRequest
 from service.api.search import Desk
@@ -26,7 +27,7 @@ router = APIRouter(prefix="/v1/collections", tags=["search"], dependencies=EVERY
     "/{name}/recommend",
     operation_id="recommend",
     responses=answers({200: told.HITS}, 400, 404, 409, 413, 415),
-    openapi_extra=json_body(RecommendRequest, examples=examples.RECOMMEND),
+    openapi_extra=with_headers(AFTER, body=json_body(RecommendRequest, examples=examples.RECOMMEND)),
 )
 async def recommend_documents(
     name: CollectionName, request: Request, *, tenant_id: TenantId, desk: Desk, lane: SearchLane
@@ -43,6 +44,7 @@ async def recommend_documents(
         wanted = body.to_recommendation(collection)
         return await recommend(wanted, collection, tools=desk.tools, lane=lane, clock=clock)
 
-    hits = await with_collection(name, tenant_id, ask, catalog=desk.catalog)
+    hits = await with_collection(name, tenant_id, ask, catalog=desk.catalog, reader=desk.tools.reader)
     seconds = clock.end()
-    return json_response(show_hits(hits, took_ms=seconds * 1000), headers={"Server-Timing": clock.server_timing()})
+    shown = {"Server-Timing": clock.server_timing(), **told_where(desk.tools.reader)}
+    return json_response(show_hits(hits, took_ms=seconds * 1000), headers=shown)

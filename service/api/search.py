@@ -9,12 +9,14 @@ from starlette.responses import Response
 from service.api.answers import json_response
 from service.api.auth import TenantId
 from service.api.bodies import read_json
+from service.api.commit_tokens import After, told_where
 from service.api.deps import EVERY_ROUTE
 from service.api.hits import show_hits
 from service.api.openapi import examples, told
-from service.api.openapi.operations import answers, json_body
+from service.api.openapi.operations import AFTER, answers, json_body, with_headers
 from service.api.paths import CollectionName
 from service.api.search_schemas import SearchRequest
+from service.db.read_replica import following
 from service.domain.documents import Collection
 from service.domain.hits import Hits
 from service.resources import Resources
@@ -56,9 +58,11 @@ def open_desk(resources: Resources) -> SearchDesk:
     return SearchDesk(Catalog(resources.primary), tools)
 
 
-async def get_desk(request: Request) -> SearchDesk:
+async def get_desk(request: Request, after: After) -> SearchDesk:
+    """With a reader of the request's own, where there is a replica to follow."""
     desk: SearchDesk = request.app.state.search_desk
-    return desk
+    reader = following(desk.tools.reader, after)
+    return desk if reader is desk.tools.reader else replace(desk, tools=replace(desk.tools, reader=reader))
 
 
 Desk = Annotated[SearchDesk, Depends(get_desk)]
@@ -68,7 +72,7 @@ Desk = Annotated[SearchDesk, Depends(get_desk)]
     "/{name}/search",
     operation_id="search",
     responses=answers({200: told.HITS}, 400, 404, 413, 415),
-    openapi_extra=json_body(SearchRequest, examples=examples.SEARCH),
+    openapi_extra=with_headers(AFTER, body=json_body(SearchRequest, examples=examples.SEARCH)),
 )
 async def search_collection(name: CollectionName, request: Request, tenant_id: TenantId, desk: Desk) -> Response:
     """Hybrid, lexical or semantic search with relational filters. Words are OR; see the contract for the rest."""
@@ -79,6 +83,7 @@ async def search_collection(name: CollectionName, request: Request, tenant_id: T
         query = body.to_query(collection, dimension=desk.tools.profile.dimension)
         return await search(query, collection, tools=desk.tools, clock=clock)
 
-    hits = await with_collection(name, tenant_id, ask, catalog=desk.catalog)
+    hits = await with_collection(name, tenant_id, ask, catalog=desk.catalog, reader=desk.tools.reader)
     seconds = clock.end()
-    return json_response(show_hits(hits, took_ms=seconds * 1000), headers={"Server-Timing": clock.server_timing()})
+    shown = {"Server-Timing": clock.server_timing(), **told_where(desk.tools.reader)}
+    return json_response(show_hits(hits, took_ms=seconds * 1000), headers=shown)

@@ -10,11 +10,12 @@ from starlette.responses import Response
 from service.api.answers import Json, json_response
 from service.api.auth import TenantId
 from service.api.bodies import read_json
+from service.api.commit_tokens import told_where
 from service.api.deps import EVERY_ROUTE
 from service.api.hits import show_hits
 from service.api.lane import SearchLane
 from service.api.openapi import examples, told
-from service.api.openapi.operations import answers, json_body
+from service.api.openapi.operations import AFTER, answers, json_body, with_headers
 from service.api.paths import CollectionName
 from service.api.problems import trouble_of
 from service.api.search import Desk
@@ -43,7 +44,7 @@ log = structlog.get_logger(__name__)
     "/{name}/search:batch",
     operation_id="search_batch",
     responses=answers({200: told.SEARCHES}, 400, 404, 413, 415),
-    openapi_extra=json_body(SearchBatchRequest, examples=examples.SEARCH_BATCH),
+    openapi_extra=with_headers(AFTER, body=json_body(SearchBatchRequest, examples=examples.SEARCH_BATCH)),
 )
 async def search_many(
     name: CollectionName, request: Request, *, tenant_id: TenantId, desk: Desk, lane: SearchLane
@@ -64,15 +65,17 @@ async def search_many(
 
         try:
             wanted = SearchRequest.model_validate(raw)
-            hits = await with_collection(name, tenant_id, ask, catalog=desk.catalog)
+            hits = await with_collection(name, tenant_id, ask, catalog=desk.catalog, reader=desk.tools.reader)
         except Exception as error:  # noqa: BLE001  whatever befalls one, the others run
             return error
         return {"status": HTTPStatus.OK, **show_hits(hits, took_ms=clock.end() * 1000)}
 
-    replies = await lane.run([partial(reply, raw) for raw in body.searches])
+    replies = await lane.run([partial(reply, raw) for raw in body.searches], reader=desk.tools.reader)
     if all(isinstance(each, FATAL) for each in replies):
         raise next(each for each in replies if isinstance(each, Exception))
-    return json_response({"results": [show(each, request) for each in replies]})
+    return json_response(
+        {"results": [show(each, request) for each in replies]}, headers=dict(told_where(desk.tools.reader))
+    )
 
 
 def show(reply: Json | Exception, request: Request) -> Json:

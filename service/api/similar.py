@@ -7,12 +7,13 @@ from starlette.responses import Response
 
 from service.api.answers import json_response
 from service.api.auth import TenantId
+from service.api.commit_tokens import told_where
 from service.api.deps import EVERY_ROUTE, Tools
 from service.api.document import read_document_id
 from service.api.filter_parameter import FilterText, read_filter
 from service.api.hits import show_hits
 from service.api.openapi import told
-from service.api.openapi.operations import answers
+from service.api.openapi.operations import AFTER, answers, with_headers
 from service.api.paths import DocumentId
 from service.api.search import Desk
 from service.db.documents import find_document
@@ -27,7 +28,12 @@ router = APIRouter(prefix="/v1/documents", tags=["search"], dependencies=EVERY_R
 HitLimit = Annotated[int, Query(ge=1, le=100, description="How many hits at most.")]
 
 
-@router.get("/{id}/similar", operation_id="find_similar", responses=answers({200: told.HITS}, 404, 409))
+@router.get(
+    "/{id}/similar",
+    operation_id="find_similar",
+    responses=answers({200: told.HITS}, 400, 404, 409),
+    openapi_extra=with_headers(AFTER),
+)
 async def get_similar(
     id: DocumentId,  # noqa: A002  the path's word
     *,
@@ -53,6 +59,7 @@ async def get_similar(
         wanted = read_filter(filter, collection)
         return await similar(document_id, collection, limit=limit, filter=wanted, tools=desk.tools, clock=clock)
 
-    hits = await with_collection(document.collection, tenant_id, ask, catalog=desk.catalog)
+    hits = await with_collection(document.collection, tenant_id, ask, catalog=desk.catalog, reader=desk.tools.reader)
     seconds = clock.end()
-    return json_response(show_hits(hits, took_ms=seconds * 1000), headers={"Server-Timing": clock.server_timing()})
+    shown = {"Server-Timing": clock.server_timing(), **told_where(desk.tools.reader)}
+    return json_response(show_hits(hits, took_ms=seconds * 1000), headers=shown)

@@ -43,6 +43,11 @@ class Address:
             str(ca_file or certifi.where()),
         )
 
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """The same for every role."""
+        return self.host, self.port, self.database
+
     @classmethod
     def direct(cls, url: str) -> "Address":
         """The owner's and the administrator's address, which carries its TLS itself, as `with_tls` writes it.

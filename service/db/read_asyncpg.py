@@ -11,7 +11,7 @@ from pgvector import HalfVector
 from pgvector.asyncpg import register_vector
 
 from service.db.addresses import Address, asyncpg_tls
-from service.db.read_pool import OUT_OF_TIME, SET_CONFIG, Gate, Row
+from service.db.read_pool import OUT_OF_TIME, SET_CONFIG, ConflictError, Gate, Row, check_place
 from service.db.retrieval import Statement
 from service.domain.errors import OverloadedError, UnavailableError
 from service.telemetry.loads import PoolLoad
@@ -64,7 +64,12 @@ class AsyncpgReader:
         )
 
     async def fetch(
-        self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
+        self,
+        statement: Statement,
+        values: Mapping[str, object],
+        *,
+        settings: Mapping[str, str],
+        after: int | None = None,
     ) -> Sequence[Row]:
         bound = {**values, "vector": halves(values.get("vector"))}
         begun = asyncio.get_running_loop().time()
@@ -73,12 +78,18 @@ class AsyncpgReader:
             if not self.opened:
                 await self.open()
             async with self.pool.acquire() as connection, connection.transaction():
-                await connection.execute(SET_CONFIG, list(settings), list(settings.values()))
+                place = await connection.fetch(SET_CONFIG, list(settings), list(settings.values()))
+                if after is not None:
+                    check_place(place, after)
                 rows = await connection.fetch(statement.sql, *statement.bind(bound))
                 return [tuple(row) for row in rows]
 
         try:
             return await self.gate.run(unit)
+        except (
+            asyncpg.TransactionRollbackError
+        ) as error:  # Of a statement that only reads: a replica that had to go on.
+            raise ConflictError("the search database was in the way of its own replication") from error
         except asyncpg.QueryCanceledError as error:
             raise OverloadedError(OUT_OF_TIME) from error
         except LOST as error:

@@ -10,11 +10,11 @@ from service.telemetry.loads import PoolLoad
 
 
 class NarrowReader:
-    """At most `places` statements at once reach the reader behind it; the others wait here, and not in its queue."""
+    """As many statements at once as there are `places` reach the reader behind it; the others wait here, and not in its queue."""
 
-    def __init__(self, reader: Reader, *, places: int) -> None:
+    def __init__(self, reader: Reader, *, places: asyncio.Semaphore) -> None:
         self._reader = reader
-        self._places = asyncio.Semaphore(places)
+        self._places = places
 
     @property
     def driver(self) -> Literal["psqlpy", "asyncpg"]:

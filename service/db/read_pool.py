@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
 from service.db.retrieval import Statement
-from service.domain.errors import OverloadedError
+from service.domain.errors import OverloadedError, UnavailableError
 from service.telemetry.loads import PoolLoad
 
 Row = tuple[object, ...]
@@ -18,8 +18,29 @@ T = TypeVar("T")
 OUT_OF_TIME = "the search took longer than its time limit"
 PING = Statement("select 1", (), prepared=True)
 
-# Set for the transaction alone: nothing else survives transaction pooling, or must.
-SET_CONFIG = "select set_config(key, value, true) from unnest($1::text[], $2::text[]) as setting(key, value)"
+# Set for the transaction alone: nothing else survives transaction pooling, or must. With it comes how far a replica is, read
+# before the statement's snapshot is taken, so that the statement sees what this covers. Always this one text: psqlpy runs a
+# statement that it has prepared before one of the same pipeline that it has yet to prepare, and so without a tenant.
+SET_CONFIG = """
+    select set_config(key, value, true),
+           case when pg_is_in_recovery() then (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint end as replayed
+    from unnest($1::text[], $2::text[]) as setting(key, value)
+"""  # A server that was promoted still says where its replay ended, hence the question.
+
+
+class BehindError(UnavailableError):
+    """The replica had not replayed what the caller has seen already."""
+
+
+class ConflictError(OverloadedError):
+    """The replica had to remove rows that the statement was reading: the primary has removed them long ago."""
+
+
+def check_place(rows: Sequence[Sequence[object]], after: int) -> None:
+    """Raises BehindError when the answer to SET_CONFIG lies before `after`."""
+    replayed = rows[0][1]
+    if isinstance(replayed, int) and replayed < after:
+        raise BehindError("the search database has not received the latest changes yet")
 
 
 class Reader(Protocol):
@@ -36,6 +57,19 @@ class Reader(Protocol):
         """Of each pool it has, by name. Safe to call from any thread."""
 
     async def close(self) -> None: ...
+
+
+class PlacedReader(Reader, Protocol):
+    """One that can tell whether a replica has replayed the log up to `after`: it raises BehindError if not."""
+
+    async def fetch(
+        self,
+        statement: Statement,
+        values: Mapping[str, object],
+        *,
+        settings: Mapping[str, str],
+        after: int | None = None,
+    ) -> Sequence[Row]: ...
 
 
 class Gate:

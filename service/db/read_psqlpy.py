@@ -16,12 +16,21 @@ from psqlpy.exceptions import Error as PsqlpyError
 from psqlpy.extra_types import CustomType
 
 from service.db.addresses import Address, psqlpy_tls
-from service.db.read_pool import OUT_OF_TIME, SET_CONFIG, Gate, Reader, Row
+from service.db.read_pool import (
+    OUT_OF_TIME,
+    SET_CONFIG,
+    ConflictError,
+    Gate,
+    PlacedReader,
+    Row,
+    check_place,
+)
 from service.db.retrieval import Statement
 from service.domain.errors import OverloadedError, UnavailableError
 from service.telemetry.loads import PoolLoad
 
 # psqlpy tells errors by their text alone; `lc_messages` is C.
+CONFLICT = "conflict with recovery"
 TOO_SLOW = ("statement timeout", "canceling statement")
 LOST = (
     "connection closed", "connection refused", "connection reset", "terminating connection", "server closed",
@@ -49,7 +58,7 @@ def bindable(value: object) -> object:
 class PsqlpyReader:
     driver: Literal["psqlpy"] = "psqlpy"
 
-    def __init__(self, address: Address, *, pool_size: int, queue: int, tracked: bool, rare: Reader) -> None:
+    def __init__(self, address: Address, *, pool_size: int, queue: int, tracked: bool, rare: PlacedReader) -> None:
         self.rare = rare
         self.tracked = tracked
         self.gate = Gate(running=pool_size, waiting=queue, deadline_seconds=10)
@@ -69,10 +78,15 @@ class PsqlpyReader:
         )
 
     async def fetch(
-        self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
+        self,
+        statement: Statement,
+        values: Mapping[str, object],
+        *,
+        settings: Mapping[str, str],
+        after: int | None = None,
     ) -> Sequence[Row]:
         if not statement.prepared:
-            return await self.rare.fetch(statement, values, settings=settings)
+            return await self.rare.fetch(statement, values, settings=settings, after=after)
         bound = {name: bindable(value) for name, value in values.items()}
 
         async def unit() -> Sequence[Row]:
@@ -82,6 +96,8 @@ class PsqlpyReader:
                     (statement.sql, statement.bind(bound)),
                 ]
                 results = await transaction.pipeline(steps, prepared=self.tracked)
+                if after is not None:
+                    check_place(results[0].result(as_tuple=True), after)
                 return results[1].result(as_tuple=True)
 
         try:
@@ -102,6 +118,8 @@ class PsqlpyReader:
 
 def translated(error: Exception) -> Exception:
     words = str(error).lower()
+    if CONFLICT in words:
+        return ConflictError("the search database was in the way of its own replication")
     if any(sign in words for sign in TOO_SLOW):
         return OverloadedError(OUT_OF_TIME)
     if any(sign in words for sign in LOST):

@@ -69,7 +69,7 @@ async def recommend(
     async def around(vector: Vectors, tools: Searching) -> Hits:
         return await nearest(vector, wider, collection, without=places, tools=tools, clock=clock)
 
-    found = await lane.run([partial(around, vector) for vector in vectors(positive)])
+    found = await lane.run([partial(around, vector) for vector in vectors(positive)], reader=tools.reader)
     hits = await best_scores(
         [hit for each in found for hit in each.hits], vectors(positive), vectors(negative), collection, tools=tools
     )

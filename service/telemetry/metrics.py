@@ -84,6 +84,12 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.replica_reads = Counter(
+            "hybrid_replica_reads",
+            "Requests that the replica answered after a wait, or why the primary answered instead.",
+            ["outcome"],
+            registry=registry,
+        )
         self.job_attempts = Histogram(
             "hybrid_job_seconds",
             "Attempts at jobs; those claimed together count as one.",

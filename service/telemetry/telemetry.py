@@ -31,6 +31,10 @@ class Telemetry:
         for code in warnings:
             self.metrics.search_warnings.labels(code).inc()
 
+    def read_from_replica(self, outcome: str) -> None:
+        """Of a request that a replica did not answer at once."""
+        self.metrics.replica_reads.labels(outcome).inc()
+
     @contextmanager
     def index_stage(self, stage: IndexStage) -> Iterator[None]:
         started = time.perf_counter()

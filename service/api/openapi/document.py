@@ -17,6 +17,7 @@ from service.api.schemas import CollectionPatch, DocumentPatch, FileDocument, Ne
 from service.api.search_batch_schemas import SearchBatchRequest, SearchBatchResponse
 from service.api.search_schemas import SearchRequest
 from service.api.uploads import Named
+from service.domain.commits import CommitToken
 
 Schema = dict[str, Any]
 
@@ -60,6 +61,7 @@ TITLES: Mapping[int, str] = {
     503: "Try again after `Retry-After` seconds",
 }
 PROBLEM_HEADERS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
+TOKEN = f"^{CommitToken.PATTERN}$"
 HEADERS: Mapping[str, Schema] = {
     "X-Request-Id": {
         "description": "The request's id in the log; a sane one that the client sent is kept.",
@@ -67,6 +69,16 @@ HEADERS: Mapping[str, Schema] = {
         "schema": {"type": "string", "minLength": 1, "maxLength": 128},
     },
     "ETag": {"description": "The version.", "required": True, "schema": {"type": "string", "pattern": '^"[0-9]+"$'}},
+    "X-Commit-Token": {
+        "description": "Shown to a search, it is answered from after this write. Missing where the database ended in between.",
+        "required": False,
+        "schema": {"type": "string", "pattern": TOKEN},
+    },
+    "X-Read-From": {
+        "description": "Where there is a replica: which database answered.",
+        "required": False,
+        "schema": {"type": "string", "enum": ["replica", "primary"]},
+    },
     "Location": {"description": "Where it is.", "required": True, "schema": {"type": "string"}},
     "Bytes-ETag": {"description": "Of the bytes.", "required": True, "schema": {"type": "string"}},
     "Repr-Digest": {"description": "Of the file.", "required": True, "schema": {"type": "string"}},
@@ -81,6 +93,13 @@ PARAMETERS: Mapping[str, Schema] = {
         "description": "Up to 128 letters, digits and `._:/+=-`; anything else is replaced.",
         "schema": {"type": "string"},
         "examples": {"a name": {"value": "nightly-import:17"}},
+    },
+    "X-Commit-Token": {
+        "name": "X-Commit-Token",
+        "in": "header",
+        "description": "Of an earlier write: the answer is from after it, if need be from the primary.",
+        "schema": {"type": "string", "pattern": TOKEN},
+        "examples": {"of a write": {"value": "6b03cf3475165fb7.18f2ea8"}},
     },
     "If-Match": {
         "name": "If-Match",

@@ -14,6 +14,7 @@ FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 KEYED = (401, 422, 503)  # Whatever a route with a key does: no key, an unknown query parameter, a part that is away.
 NULL_MARK: Mapping[str, bool] = {"x-null": True}
 NAMES = {"Bytes-ETag": "ETag"}
+AFTER = "X-Commit-Token"  # the parameter of what may be read from a replica
 
 Schema = dict[str, Any]
 
