@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from service.api import (
     batch,
@@ -32,26 +33,30 @@ from service.resources import open_resources
 from service.search.lane import Lane
 from service.settings import Settings
 from service.telemetry.metrics import Metrics, QueueMetrics
+from service.telemetry.siblings import Seat, among_siblings
 from service.telemetry.telemetry import Telemetry
 from service.telemetry.traces import open_tracing
 
 SEARCH_LIMIT = 16 * 1024 * 1024  # A thousand values of a filter at their longest; the other routes count by themselves.
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Raises ExporterMissingError where traces are asked for and cannot be sent."""
+def create_app(settings: Settings, seat: Seat | None = None) -> FastAPI:
+    """`seat` is that of one process among several. Raises ExporterMissingError where traces are asked for and cannot be sent."""
     tracing = open_tracing(settings.collector, service="hybrid-search-api")
     telemetry = Telemetry(Metrics(), tracing.tracer)
-    queue = QueueMetrics(telemetry.metrics.registry)
+    queue = QueueMetrics(CollectorRegistry())  # Of the database: what each process would say, one says.
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
-            resources = await stack.enter_async_context(open_resources(settings, telemetry=telemetry))
+            opening = open_resources(settings, telemetry=telemetry, processes=settings.serve_workers)
+            resources = await stack.enter_async_context(opening)
             await stack.enter_async_context(announced(resources.primary, "api"))
             app.state.resources = resources
             app.state.queue_watch = QueueWatch(resources.primary, queue)
+            registry = telemetry.metrics.registry
+            app.state.siblings = seat and await stack.enter_async_context(among_siblings(seat, registry))
             app.state.keys = KeyCache(resources.primary)
             app.state.readiness = Readiness(resources)
             app.state.search_desk = desk = open_desk(resources)

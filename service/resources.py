@@ -1,7 +1,7 @@
 """The one place where things are built and closed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -12,6 +12,7 @@ from service.blobs.client import BlobStoreSettings
 from service.blobs.store import Blobs
 from service.db.addresses import Address
 from service.db.branch_note import check_prefix
+from service.db.capacity import check_room
 from service.db.commits import commit_token
 from service.db.pooling import Door, check_pooler
 from service.db.primary import Primary
@@ -50,20 +51,25 @@ class Resources:
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings, *, telemetry: Telemetry | None = None) -> AsyncIterator[Resources]:
+async def open_resources(
+    settings: Settings, *, telemetry: Telemetry | None = None, processes: int = 1
+) -> AsyncIterator[Resources]:
     """Checks the poolers, connects, checks the role and the profile, loads the models; closes in the opposite order.
 
-    Raises WrongRoleError, WrongPoolerError, ProfileMissingError or UnavailableError, each in one sentence.
+    `processes` of this kind share the machine. Raises WrongRoleError, WrongPoolerError, TooManyConnectionsError,
+    ProfileMissingError or UnavailableError, each in one sentence.
     """
-    await check_poolers(settings)  # first, because through the wrong one everything else fails in riddles
+    await check_poolers(
+        settings, processes=processes
+    )  # first, because through the wrong one everything else fails in riddles
     async with AsyncExitStack() as stack:
         primary = open_primary(settings)
         stack.push_async_callback(primary.close)
         await check_role(primary)
         await check_prefix(primary, settings.s3_prefix)
-        embedder = await asyncio.to_thread(open_own_embedder, settings)
+        threads = settings.embedding_threads or max(1, usable_cores() // processes)
+        embedder = await asyncio.to_thread(open_own_embedder, settings, threads=threads)
         stack.push_async_callback(embedder.close)
-        threads = settings.embedding_threads or usable_cores()
         reranker = await asyncio.to_thread(open_reranker, settings.reranker_model, threads=threads)
         if reranker is not None:
             stack.push_async_callback(reranker.close)
@@ -80,25 +86,59 @@ async def open_resources(settings: Settings, *, telemetry: Telemetry | None = No
         yield Resources(settings, primary, reader, statements, blobs, embedder, profile, telemetry, reranker)
 
 
-def open_own_embedder(settings: Settings) -> Embedder:
+def open_own_embedder(settings: Settings, *, threads: int | None = None) -> Embedder:
     return open_embedder(
         settings.embedding_model,
-        threads=settings.embedding_threads,
+        threads=threads or settings.embedding_threads,
         precision=settings.embedding_precision,
         runtime=settings.embedding_runtime,
         cache=settings.embedding_cache,
     )
 
 
-async def check_poolers(settings: Settings) -> None:
-    """Raises WrongPoolerError. A replica that is away is no reason not to start: searches say so until it is back."""
+async def check_poolers(settings: Settings, *, processes: int) -> None:
+    """Raises WrongPoolerError and TooManyConnectionsError.
+
+    A replica that is away is no reason not to start: the primary answers until it is back.
+    """
     main, search = doors(settings)
     tracked = settings.pg_statement_mode == "tracked"
-    await check_pooler(main, tracked=tracked)
+    pooling = await check_pooler(main, tracked=tracked)
+    here, there = connections(settings)
+    await check_room(main, pooling=pooling, wanted=processes * here.total, because=here.said(processes))
     try:
-        await check_pooler(search, tracked=tracked)
+        pooling = await check_pooler(search, tracked=tracked)
+        await check_room(search, pooling=pooling, wanted=processes * there.total, because=there.said(processes))
     except UnavailableError as error:
         log.warning("the search database is not tested", reason=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """What one process may open to one server, by the setting that says so."""
+
+    pools: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        return sum(self.pools.values())
+
+    def said(self, processes: int) -> str:
+        shares = " + ".join(f"{name} {size}" for name, size in self.pools.items())
+        return shares if processes == 1 else f"SERVE_WORKERS {processes} * ({shares})"
+
+
+def connections(settings: Settings) -> tuple[Connections, Connections]:
+    """To the server of DATABASE_URL, and to that of SEARCH_DATABASE_URL, which is often the same."""
+    own, search = (address_of(url, settings) for url in (settings.database_url, settings.search_database_url))
+    main = {"DATABASE_POOL_SIZE": settings.database_pool_size}
+    reading = {"SEARCH_POOL_SIZE": settings.search_pool_size}
+    if settings.search_driver == "psqlpy":
+        reading["rare shapes"] = RARE_CONNECTIONS
+    if search.place == own.place:
+        both = Connections(main | reading)
+        return both, both
+    return Connections(main | {"SEARCH_PRIMARY_POOL_SIZE": settings.search_primary_pool_size}), Connections(reading)
 
 
 def doors(settings: Settings) -> tuple[Door, Door]:

@@ -128,6 +128,12 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Where `serve` listens; `0.0.0.0` in a container.")
     port: int = Field(default=8000, ge=0, le=65535, description="Where `serve` listens.")
+    serve_workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes of `serve` behind the port; each has its own pools, embedder and caches.",
+    )
     log_format: Literal["json", "console"] = Field(
         default="json", description="`json` for programs, `console` for people."
     )

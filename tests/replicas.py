@@ -63,7 +63,12 @@ async def copy(primary: EmbeddedPostgres, data: Path) -> None:
     )
     _, words = await copying.communicate()
     assert copying.returncode == 0, words.decode()
-    owner = primary.data.stat()
+    give(data, to_owner_of=primary.data)
+
+
+def give(folder: Path, *, to_owner_of: Path) -> None:
+    """Where root copies, the server still runs as somebody else."""
+    owner = to_owner_of.stat()
     if owner.st_uid != os.geteuid():
-        for place in (data, *data.rglob("*")):
+        for place in (folder, *folder.rglob("*")):
             os.chown(place, owner.st_uid, owner.st_gid)

@@ -1,5 +1,6 @@
 """Every write says where it ended; what a replica may answer takes that; without a replica nothing else changes."""
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -59,11 +60,12 @@ async def test_each_write_has_a_token_that_lies_behind_that_of_the_one_before(ap
 
 async def test_where_there_is_no_replica_a_token_changes_nothing(api: Api, collection: str) -> None:
     written = await api.post(collection, {"text": "A bear growls."}, wait=30)
-    asked = {"json": {"query": "bear"}, "headers": {TOKEN: written.headers[TOKEN]}}
-    found = await api.client.post(f"/v1/collections/{collection}/search", **asked)
-    refused = await api.client.post(
-        f"/v1/collections/{collection}/search", json={"query": "bear"}, headers={TOKEN: "mine"}
-    )
+
+    async def ask(token: str) -> httpx.Response:
+        path = f"/v1/collections/{collection}/search"
+        return await api.client.post(path, json={"query": "bear"}, headers={TOKEN: token})
+
+    found, refused = await ask(written.headers[TOKEN]), await ask("mine")
 
     assert len(found.json()["hits"]) == 1
     assert "X-Read-From" not in found.headers

@@ -133,8 +133,9 @@ async def test_everything_that_a_search_shows_is_of_one_database(api: Api, colle
     assert all("<em>bear</em>" in hit["chunks"][0]["highlights"][0] for hit in answer["hits"])
 
 
+@pytest.mark.usefixtures("paused")
 async def test_every_route_that_a_replica_may_answer_takes_the_token(
-    api: Api, resources: Resources, collection: str, paused: Standby, monkeypatch: pytest.MonkeyPatch
+    api: Api, resources: Resources, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resources.reader, "wait_seconds", 0.2)
     await make(api, collection, external_id="one")
@@ -160,7 +161,8 @@ async def test_every_route_that_a_replica_may_answer_takes_the_token(
     assert len(listed["documents"]) == 2
 
 
-async def test_what_the_primary_knows_is_not_missing_because_the_replica_lags(api: Api, paused: Standby) -> None:
+@pytest.mark.usefixtures("paused")
+async def test_what_the_primary_knows_is_not_missing_because_the_replica_lags(api: Api) -> None:
     collection = await api.make_collection()
     await make(api, collection, external_id="one", attributes={"year": 1999})
     new = await search(api, collection)
@@ -175,7 +177,7 @@ async def test_what_the_primary_knows_is_not_missing_because_the_replica_lags(ap
 @pytest.mark.parametrize("token", ["", "x", "0", "1.", "1.g", f"1.{'f' * 16}", "-1.1", "0/18F2EA8", "1.1 ", "ä"])
 async def test_what_is_no_token_is_refused_by_name(api: Api, collection: str, token: str) -> None:
     response = await api.client.post(
-        f"/v1/collections/{collection}/search", json={"query": "bear"}, headers=[(TOKEN, token.encode())]
+        f"/v1/collections/{collection}/search", json={"query": "bear"}, headers={TOKEN.encode(): token.encode()}
     )
 
     assert (response.status_code, response.json()["code"]) == (400, "malformed")
@@ -208,7 +210,7 @@ async def test_a_token_from_beyond_the_end_of_the_log_is_waited_for_once_and_ans
 async def test_both_drivers_notice_a_replica_that_is_behind(settings: Settings, driver: str) -> None:
     chosen = settings.model_copy(update={"search_driver": driver})
     door: PlacedReader = open_search_door(address_of(settings.search_database_url, settings), chosen)
-    asked = Statement("select 1", (), prepared=True), {}
+    asked: tuple[Statement, dict[str, object]] = Statement("select 1", (), prepared=True), {}
     try:
         for _ in range(3):
             with pytest.raises(BehindError):

@@ -12,7 +12,8 @@ from service.db.primary import Primary
 from service.db.queue_load import QueueLoad, queue_load
 from service.domain.errors import ServiceError
 from service.resources import Resources
-from service.telemetry.metrics import QueueMetrics
+from service.telemetry.metrics import QueueMetrics, exposed
+from service.telemetry.siblings import Siblings
 
 FRESH_SECONDS = 5.0  # However many scrape, and however long the queue, it is counted once in this time.
 PATIENCE_SECONDS = 2.0  # A scrape must not fail because the database does.
@@ -29,7 +30,7 @@ class QueueWatch:
 
     def __init__(self, primary: Primary, metrics: QueueMetrics) -> None:
         self._primary = primary
-        self._metrics = metrics
+        self.metrics = metrics
         self._lock = asyncio.Lock()
         self._fresh_until = 0.0
 
@@ -48,22 +49,27 @@ class QueueWatch:
 
     def _show(self, found: Sequence[QueueLoad], *, readable: bool) -> None:
         """What is not in the queue any more has no series."""
-        self._metrics.jobs.clear()
-        self._metrics.oldest.clear()
+        self.metrics.jobs.clear()
+        self.metrics.oldest.clear()
         for load in found:
-            self._metrics.jobs.labels(load.kind, load.state).set(load.count)
+            self.metrics.jobs.labels(load.kind, load.state).set(load.count)
             if load.state == "queued":
-                self._metrics.oldest.labels(load.kind).set(load.oldest_seconds)
-        self._metrics.readable.set(readable)
+                self.metrics.oldest.labels(load.kind).set(load.oldest_seconds)
+        self.metrics.readable.set(readable)
 
 
 @router.get("/metrics", operation_id="metrics", responses=answers({200: EXPOSED}, keyed=False))
 async def metrics(request: Request) -> Response:
-    """Counts and times of this process and of the queue; the reference page of metrics explains each."""
+    """Counts and times of this service and of the queue; the reference page of metrics explains each.
+
+    With several processes whichever is asked tells of all, each series with its `worker`.
+    """
     watch: QueueWatch = request.app.state.queue_watch
     await watch.look()
     resources: Resources = request.app.state.resources
     # In a thread: writing some thousand lines takes milliseconds, in which other requests go on.
-    expose = resources.telemetry.metrics.exposed
-    body, content_type = await asyncio.to_thread(expose, request.headers.get("accept", ""))
+    siblings: Siblings | None = request.app.state.siblings
+    counted = resources.telemetry.metrics.registry if siblings is None else await siblings.collected()
+    accept = request.headers.get("accept", "")
+    body, content_type = await asyncio.to_thread(exposed, accept, counted, watch.metrics.registry)
     return Response(body, headers={"Content-Type": content_type})

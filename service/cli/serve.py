@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
-import signal
+import os
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
 import structlog
@@ -14,7 +15,9 @@ import uvicorn
 import uvloop
 from pydantic import ValidationError
 
+from service.cli.listening import bound
 from service.cli.protocol import ProblemProtocol
+from service.cli.workers import STOPPING, serve_with_workers
 from service.db.addresses import with_tls
 from service.db.instances import announced
 from service.domain.errors import ServiceError
@@ -25,10 +28,9 @@ from service.resources import open_resources
 from service.settings import Settings
 from service.telemetry.logs import configure_logging
 from service.telemetry.metrics import Metrics, listening
+from service.telemetry.siblings import Seat
 from service.telemetry.telemetry import Telemetry
 from service.telemetry.traces import open_tracing
-
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 T = TypeVar("T")
 
@@ -60,15 +62,38 @@ def leaves(group: BaseExceptionGroup[ServiceError]) -> list[BaseException]:
     return [leaf for e in group.exceptions for leaf in (leaves(e) if isinstance(e, BaseExceptionGroup) else [e])]
 
 
-def serve() -> None:
+def serve(
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes behind the port; SERVE_WORKERS by default.")
+    ] = None,
+) -> None:
     """Serve the HTTP API on HOST and PORT."""
     settings = load_settings()
+    if workers is not None:
+        settings = settings.model_copy(update={"serve_workers": workers})
     configure_logging(settings.log_format)
-    or_exit(lambda: run_on_uvloop(answer(settings)))
+    if settings.serve_workers == 1:
+        or_exit(lambda: run_on_uvloop(answer(settings)))
+    else:
+        or_exit(lambda: asyncio.run(serve_with_workers(settings)))
 
 
 class Server(uvicorn.Server):
     """Ends with status 0 when it is told to stop; uvicorn's own would raise the signal again, before things are closed."""
+
+    def __init__(self, config: uvicorn.Config, *, ready: int | None) -> None:
+        super().__init__(config)
+        self.ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for each in sockets or ():
+            host, port, *_ = each.getsockname()
+            log.info("listening", host=host, port=port)
+        if self.ready is not None:
+            with suppress(BrokenPipeError):  # The supervisor is ending.
+                os.write(self.ready, b".")
+            os.close(self.ready)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -78,18 +103,21 @@ class Server(uvicorn.Server):
         yield
 
 
-async def answer(settings: Settings) -> None:
-    """Opens what the API needs before its port; what is missing is one sentence, where uvicorn's lifespan has a traceback."""
+async def answer(settings: Settings, seat: Seat | None = None, *, ready: int | None = None) -> None:
+    """Listens once it has what it needs; what is missing is one sentence, where uvicorn's lifespan has a traceback.
+
+    `ready` is a file descriptor that gets a byte then.
+    """
     from service.app import create_app  # noqa: PLC0415  a second that the other commands need not wait
 
-    app = create_app(settings)
-    async with app.router.lifespan_context(app):
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(bound(settings.host, settings.port, shared=seat is not None))
+        app = create_app(settings, seat)
+        await stack.enter_async_context(app.router.lifespan_context(app))
         gc.collect()
         gc.freeze()  # 270,000 objects of torch and its kin stay for ever: no request shall wait while all are walked (.1 to .5 s).
         config = uvicorn.Config(
             app,
-            host=settings.host,
-            port=settings.port,
             http=ProblemProtocol,
             log_config=None,
             access_log=False,
@@ -97,7 +125,7 @@ async def answer(settings: Settings) -> None:
             timeout_graceful_shutdown=10,
             lifespan="off",
         )
-        await Server(config).serve()
+        await Server(config, ready=ready).serve([listener])
 
 
 def run_on_uvloop(main: Coroutine[Any, Any, T]) -> T:

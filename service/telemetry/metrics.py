@@ -17,6 +17,7 @@ from prometheus_client import (
     start_http_server,
 )
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from service.domain.errors import UnavailableError
 
@@ -109,15 +110,14 @@ class Metrics:
         )
 
     def exposed(self, accept: str) -> tuple[bytes, str]:
-        """The text of one scrape and its content type: Prometheus' own, or OpenMetrics where it is asked for."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        return exposed(accept, self.registry)
 
 
 class QueueMetrics:
     """Of the queue, which belongs to no process: only those that answer for it register these."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry: Final = registry
         self.jobs = Gauge("hybrid_jobs", "Jobs in the queue.", ["kind", "state"], registry=registry)
         self.oldest = Gauge(
             "hybrid_jobs_oldest_seconds",
@@ -128,6 +128,15 @@ class QueueMetrics:
         self.readable = Gauge(
             "hybrid_jobs_readable", "1 if the queue could be read for this answer, else 0.", registry=registry
         )
+
+
+def exposed(accept: str, *collected: Collector) -> tuple[bytes, str]:
+    """The text of one scrape and its content type: Prometheus' own, or OpenMetrics where it is asked for."""
+    encode, content_type = choose_encoder(accept)
+    scrape = CollectorRegistry()
+    for each in collected:
+        scrape.register(each)
+    return encode(scrape), content_type
 
 
 class PortTakenError(UnavailableError):
