@@ -53,7 +53,7 @@ def or_exit(action: Callable[[], T]) -> T:
     try:
         return action()
     except* ServiceError as group:
-        for error in leaves(group):
+        for error in filter(str, leaves(group)):
             typer.echo(f"Error: {error}", err=True)
     raise typer.Exit(1)
 

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class WorkersEndedError(ServiceError):
-    """They cannot be kept alive; the message says what became of the last one."""
+    """They cannot be kept alive; the message says what became of the last one, unless that was said."""
 
 
 @dataclass(slots=True)
@@ -96,8 +96,10 @@ async def keep(number: int, crew: Crew, *, up: asyncio.Event) -> None:
             up.set()
         status = await crew.running[number].wait()
         quick = quick + 1 if time.monotonic() - begun < QUICK_SECONDS else 1
-        if not served:
-            raise WorkersEndedError(f"worker {number} did not start: it ended with {ending(status)}")
+        if not served:  # With a status it has said itself what is wrong.
+            raise WorkersEndedError(
+                "" if status > 0 else f"worker {number} did not start: it ended with {ending(status)}"
+            )
         if quick >= QUICK_DEATHS:
             raise WorkersEndedError(f"worker {number} ended {quick} times in a row, last with {ending(status)}")
         pause = PAUSES[quick - 1]
@@ -126,10 +128,11 @@ async def serve_with_workers(settings: Settings) -> None:
             prefix="workers-"
         ) as folder,  # 0700: whoever may read the sockets in it may read the metrics
     ):
-        count = settings.serve_workers
-        log.info("starting_workers", count=count, host=settings.host, port=port)
-        crew = Crew({**os.environ, "SERVE_WORKERS": str(count), "PORT": str(port)}, Path(folder))
-        working, stopping = asyncio.ensure_future(keep_all(count, crew)), asyncio.ensure_future(stop.wait())
+        crew = Crew({**os.environ, "SERVE_WORKERS": str(settings.serve_workers), "PORT": str(port)}, Path(folder))
+        working, stopping = (
+            asyncio.ensure_future(keep_all(settings.serve_workers, crew)),
+            asyncio.ensure_future(stop.wait()),
+        )
         try:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
