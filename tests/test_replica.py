@@ -28,6 +28,7 @@ pytestmark = pytest.mark.usefixtures("worker")
 TOKEN, READ_FROM = "X-Commit-Token", "X-Read-From"
 LONG_MS = 10_000  # As long as a search would wait here; who must not wait so long says so.
 WAITED = 'hybrid_replica_reads_total{outcome="waited"}'
+AT_WORK = "select exists (select from pg_stat_activity where query like '%pg_sleep(4)%' and pid <> pg_backend_pid())"
 AHEAD = 2**59  # where no log gets
 
 
@@ -82,9 +83,11 @@ async def caught_up(api: Api, collection: str, token: str) -> None:
     assert (await search(api, collection, token)).headers[READ_FROM] == "replica"
 
 
-def brief(milliseconds: int = 300) -> Json:
-    """A search that has no time to wait longer."""
-    return {"params": {"timeout_ms": milliseconds}}
+@pytest.fixture
+def brief(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Nobody waits longer than this, in seconds."""
+    monkeypatch.setattr(resources.reader, "wait_seconds", 0.3)
+    return 0.3
 
 
 async def test_a_write_is_seen_by_whoever_shows_its_token(api: Api, collection: str) -> None:
@@ -94,13 +97,14 @@ async def test_a_write_is_seen_by_whoever_shows_its_token(api: Api, collection: 
         assert seen(await search(api, collection, token)) == (number, "replica")
 
 
+@pytest.mark.usefixtures("brief")
 async def test_without_its_token_the_replica_answers_as_far_as_it_is(
     api: Api, collection: str, standby: Standby
 ) -> None:
     await caught_up(api, collection, await make(api, collection))
     await standby.pause()
     token = await make(api, collection)
-    without, shown = await search(api, collection), await search(api, collection, token, **brief())
+    without, shown = await search(api, collection), await search(api, collection, token)
     await standby.resume()
 
     assert seen(without) == (1, "replica")
@@ -119,12 +123,13 @@ async def test_a_replica_that_comes_in_time_is_waited_for(api: Api, collection: 
     assert WAITED in (await api.client.get("/metrics")).text
 
 
+@pytest.mark.usefixtures("brief")
 async def test_everything_that_a_search_shows_is_of_one_database(api: Api, collection: str, standby: Standby) -> None:
     await caught_up(api, collection, await make(api, collection, tags=["old"]))
     await standby.pause()
     token = await make(api, collection, tags=["new"])
     more = {"highlight": True, "facets": ["tags"], "include": ["count"], "mode": "lexical"}
-    response = await search(api, collection, token, **more, **brief(1_000))
+    response = await search(api, collection, token, **more)
     await standby.resume()
 
     answer = response.json()
@@ -133,11 +138,8 @@ async def test_everything_that_a_search_shows_is_of_one_database(api: Api, colle
     assert all("<em>bear</em>" in hit["chunks"][0]["highlights"][0] for hit in answer["hits"])
 
 
-@pytest.mark.usefixtures("paused")
-async def test_every_route_that_a_replica_may_answer_takes_the_token(
-    api: Api, resources: Resources, collection: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resources.reader, "wait_seconds", 0.2)
+@pytest.mark.usefixtures("paused", "brief")
+async def test_every_route_that_a_replica_may_answer_takes_the_token(api: Api, collection: str) -> None:
     await make(api, collection, external_id="one")
     token = await make(api, collection, external_id="two")
     under = f"/v1/collections/{collection}"
@@ -194,16 +196,27 @@ async def test_a_token_of_another_system_costs_no_wait(api: Api, collection: str
 
 
 async def test_a_token_from_beyond_the_end_of_the_log_is_waited_for_once_and_answered(
-    api: Api, collection: str
+    api: Api, collection: str, brief: float
 ) -> None:
     token = CommitToken.parse(await make(api, collection))
     lost = CommitToken(token.system, AHEAD)
     begun = asyncio.get_running_loop().time()
-    answer = await search(api, collection, str(lost), highlight=True, **brief(400))
+    answer = await search(api, collection, str(lost), highlight=True)
     took = asyncio.get_running_loop().time() - begun
 
     assert seen(answer) == (1, "primary")
-    assert 0.4 <= took < LONG_MS / 1_000 / 2
+    assert brief <= took < LONG_MS / 1_000 / 2
+
+
+async def test_who_gives_a_search_less_time_does_not_wait_longer(resources: Resources) -> None:
+    assert isinstance(resources.reader, Replica)
+    now = asyncio.get_running_loop().time()
+    short, long = (
+        Following(resources.reader, None).deadline({"statement_timeout": limit}) for limit in ("50", "600000")
+    )
+
+    assert short - now < 5
+    assert long - now >= LONG_MS / 1_000
 
 
 @pytest.mark.parametrize("driver", ["psqlpy", "asyncpg"])
@@ -236,10 +249,14 @@ async def test_a_statement_that_replication_cancels_is_run_by_the_primary(
     await standby.tell("select pg_reload_conf()")
     try:
         answer = asyncio.create_task(Following(replica, None).fetch(long, {}, settings={"app.tenant_id": ""}))
-        await asyncio.sleep(0.2)
-        await admin.execute("create table if not exists in_the_way as select 1 as n")
-        await admin.execute("delete from in_the_way")
-        await admin.execute("vacuum in_the_way")
+        await admin.execute("create table in_the_way (n int)")
+        async with asyncio.timeout(20):
+            while not await standby.tell(AT_WORK):  # noqa: ASYNC110  of another process
+                await asyncio.sleep(0.01)
+        while not answer.done():  # Another's snapshot may keep the rows for a moment.
+            for change in ("insert into in_the_way values (1)", "delete from in_the_way", "vacuum in_the_way"):
+                await admin.execute(change)
+            await asyncio.sleep(0.02)
         rows = [tuple(row) for row in await answer]
     finally:
         await door.close()
@@ -264,8 +281,9 @@ async def test_without_its_replica_the_service_searches_the_primary_and_goes_bac
     app.state.readiness._good_until = 0.0
     ready = await api.client.get("/readyz")
     await standby.server.start()
-    back = [seen(await search(api, collection, newer)) for _ in range(3)]
+    async with asyncio.timeout(20):
+        while seen(await search(api, collection, newer)) != (2, "replica"):
+            pass
 
     assert meanwhile == [(2, "primary")] * 3
     assert ready.status_code == 200
-    assert back[-1] == (2, "replica")

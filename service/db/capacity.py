@@ -2,8 +2,11 @@
 
 from contextlib import AsyncExitStack
 
-from service.db.pooling import Door, Pooling, opened
-from service.domain.errors import ServiceError
+import asyncpg
+
+from service.db.pooling import LOST, Door, Pooling, opened
+from service.db.primary import NO_ANSWER
+from service.domain.errors import ServiceError, UnavailableError
 
 # What an ordinary role may open, its own limit and the database's included; -1 is none.
 ROOM = """
@@ -21,11 +24,17 @@ class TooManyConnectionsError(ServiceError):
 
 
 async def check_room(door: Door, *, pooling: Pooling, wanted: int, because: str) -> None:
-    """Raises TooManyConnectionsError. A pooler in transaction mode has connections of its own, and lets clients wait."""
+    """A pooler in transaction mode has connections of its own, and lets clients wait.
+
+    Raises TooManyConnectionsError and UnavailableError.
+    """
     if pooling != "session":
         return
-    async with AsyncExitStack() as stack:
-        room = await (await opened(door.address, stack)).fetchval(ROOM)
+    try:
+        async with AsyncExitStack() as stack:
+            room = await (await opened(door.address, stack)).fetchval(ROOM)
+    except (asyncpg.PostgresError, *LOST) as error:
+        raise UnavailableError(NO_ANSWER) from error
     if wanted > room:
         raise TooManyConnectionsError(
             f"{door.variable}: {because} may open {wanted} connections, and the server lets this role open {room}:"

@@ -86,9 +86,7 @@ class AsyncpgReader:
 
         try:
             return await self.gate.run(unit)
-        except (
-            asyncpg.TransactionRollbackError
-        ) as error:  # Of a statement that only reads: a replica that had to go on.
+        except asyncpg.TransactionRollbackError as error:  # Of what only reads: a replica had to go on.
             raise ConflictError("the search database was in the way of its own replication") from error
         except asyncpg.QueryCanceledError as error:
             raise OverloadedError(OUT_OF_TIME) from error
