@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
+import orjson
 from fastapi import Request
 from pydantic import BaseModel
 
 from service.domain.errors import MalformedError, TooLargeError, UnsupportedMediaTypeError
 
+WIDE = 2.0**63  # The whole numbers that orjson reads as floats are beyond it.
 JSON_LIMIT = 64 * 1024 * 1024  # A text of 10 MB can be 60 MB as JSON, every character an escape.
 SMALL_LIMIT = 1024 * 1024
 
@@ -41,11 +44,30 @@ async def read_bytes(request: Request, limit: int) -> bytes:
 
 
 def parse_json(raw: bytes) -> Any:  # noqa: ANN401  that is what JSON is
-    """Raises MalformedError for what is not UTF-8 JSON (NaN and Infinity are not)."""
+    """Raises MalformedError for what is not UTF-8 JSON (NaN and Infinity are not).
+
+    Four times as fast where orjson says the same: it rounds whole numbers of more than 64 bits, and refuses more.
+    """
+    with suppress(orjson.JSONDecodeError):
+        parsed = orjson.loads(raw)
+        if not is_wide(parsed):
+            return parsed
     try:
         return json.loads(raw.decode(), parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise MalformedError("this is not JSON in UTF-8") from error
+
+
+def is_wide(value: object) -> bool:
+    """Whether some number in it may have been a whole one that was rounded."""
+    if isinstance(value, float):
+        return abs(value) >= WIDE
+    if isinstance(value, dict):
+        return any(map(is_wide, value.values()))
+    if isinstance(value, list):
+        floats = set(map(type, value)) == {float}  # A vector, most likely.
+        return max(map(abs, value)) >= WIDE if floats else any(map(is_wide, value))
+    return False
 
 
 def refuse_constant(name: str) -> NoReturn:

@@ -61,7 +61,7 @@ def without_controls(text: str) -> str:
 
 
 def check_vector(vector: list[float]) -> list[float]:
-    if not all(isfinite(number) and abs(number) <= LARGEST_HALF for number in vector):
+    if not (isfinite(sum(vector)) and max(map(abs, vector), default=0) <= LARGEST_HALF):
         raise ValueError(f"every number must be finite and at most {LARGEST_HALF:g}")
     if not any(vector):
         raise ValueError("a vector of zeros has no direction")

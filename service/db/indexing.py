@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, Uuid, delete, select, update
+from sqlalchemy import ARRAY, Integer, Uuid, bindparam, case, delete, func, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,9 +32,10 @@ class PendingVersion:
     content_type: str
     filename: str | None
     sha256: bytes
-    text: str | None
+    text: str | None  # left out where the version has its own vector: then nobody but the database needs it
+    characters: int  # of the text
     blob_key: str | None
-    vector: Sequence[float] | None
+    has_vector: bool
 
 
 async def pending_versions(
@@ -54,9 +55,10 @@ async def pending_versions(
             v.content_type,
             v.filename,
             v.sha256,
-            v.text,
+            case((v.vector.is_(None), v.text)).label("text"),
+            func.coalesce(func.char_length(v.text), 0).label("characters"),
             v.blob_key,
-            v.vector,
+            v.vector.is_not(None).label("has_vector"),
         )
         .select_from(keys)
         .join(document_versions, (v.document_id == keys.c.id) & (v.number == keys.c.number))
@@ -66,21 +68,20 @@ async def pending_versions(
     )
     ids, numbers = [w[0] for w in wanted], [w[1] for w in wanted]
     rows = (await connection.execute(statement, {"ids": ids, "numbers": numbers})).mappings()
-    found = [PendingVersion(**{**row, "vector": listed(row["vector"])}) for row in rows]
+    found = [PendingVersion(**row) for row in rows]
     return {(version.document_id, version.number): version for version in found}
 
 
-def listed(vector: Sequence[float] | None) -> list[float] | None:
-    return None if vector is None else [float(x) for x in vector]
-
-
-async def lock_newer(connection: AsyncConnection, versions: Sequence[PendingVersion]) -> set[UUID]:
-    """Locks the documents, in id order, and returns those whose served version is older than the one at hand."""
+async def lock_newer(connection: AsyncConnection, versions: Sequence[PendingVersion]) -> dict[UUID, int]:
+    """Locks the documents, in id order, and returns those whose served version is older than the one at hand, with that
+    version's number; 0 where none is served yet.
+    """
     d = documents.c
     numbers = {version.document_id: version.number for version in versions}
-    statement = select(d.id, d.indexed_version).where(d.id.in_(numbers)).order_by(d.id).with_for_update()
-    rows = await connection.execute(statement)
-    return {row.id for row in rows if (row.indexed_version or 0) < numbers[row.id]}
+    ids = bindparam("ids", list(numbers), type_=ARRAY(Uuid))
+    statement = select(d.id, d.indexed_version).where(d.id == func.any(ids)).order_by(d.id).with_for_update()
+    served = {row.id: row.indexed_version or 0 for row in await connection.execute(statement)}
+    return {id_: number for id_, number in served.items() if number < numbers[id_]}
 
 
 async def serve_versions(
@@ -116,6 +117,9 @@ async def serve_versions(
 
 async def drop_overtaken(connection: AsyncConnection, versions: Sequence[PendingVersion]) -> list[str]:
     """Deletes the versions older than these and returns the blob keys that no version names any more."""
+    versions = [version for version in versions if version.number > 1]
+    if not versions:
+        return []
     wanted = rows_of("wanted", id=("ids", Uuid), number=("numbers", Integer)).c
     v, kept = document_versions.c, document_versions.alias("kept").c
     old = delete(document_versions).where(v.document_id == wanted.id, v.number < wanted.number).returning(v.blob_key)

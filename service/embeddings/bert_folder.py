@@ -1,13 +1,17 @@
 """A folder in which sentence-transformers keeps a mean-pooled BERT: what it declares, and its tokenizer. No runtime yet."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 import orjson
 from tokenizers import Tokenizer
 
 from service.embeddings.encoder import Sequenced, encodable
+
+COUNTED = 4_096  # Texts whose tokens are remembered, 4 MB: the chunks of some batches, of each worker's lane.
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -50,6 +54,8 @@ class PlainBert:
         self._counter = self._open_tokenizer(folder)
         self._tokenizer = self._open_tokenizer(folder)
         self._tokenizer.enable_truncation(self.max_tokens)
+        self._counted: OrderedDict[str, list[int]] = OrderedDict()
+        self._counting = Lock()
 
     @staticmethod
     def _open_tokenizer(folder: Path) -> Tokenizer:
@@ -59,11 +65,22 @@ class PlainBert:
         return tokenizer
 
     def count_tokens(self, text: str) -> int:
-        return len(self._counter.encode(encodable(text)).ids)
+        """Remembers the tokens of what may be embedded next: whoever cuts texts counts each chunk before it is."""
+        ids = self._counter.encode(encodable(text)).ids
+        if len(ids) <= self.max_tokens:
+            with self._counting:
+                self._counted[text] = ids
+                while len(self._counted) > COUNTED:
+                    self._counted.popitem(last=False)
+        return len(ids)
 
     def token_starts(self, text: str) -> Sequence[int]:
         return [start for start, _ in self._counter.encode(encodable(text), add_special_tokens=False).offsets]
 
     def tokenize(self, texts: Sequence[str]) -> list[Sequenced]:
-        encodings = self._tokenizer.encode_batch([encodable(text) for text in texts])
-        return [Sequenced(text, encoding.ids) for text, encoding in zip(texts, encodings, strict=True)]
+        with self._counting:
+            known = {text: ids for text in texts if (ids := self._counted.pop(text, None)) is not None}
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        encodings = self._tokenizer.encode_batch([encodable(text) for text in missing])
+        known |= {text: encoding.ids for text, encoding in zip(missing, encodings, strict=True)}
+        return [Sequenced(text, known[text]) for text in texts]

@@ -5,6 +5,7 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Protocol
 
 from service.domain.sentences import Unit, units_of
@@ -17,6 +18,7 @@ _WORD_SLACK = 1.2  # Two chunks of 200 words serve better than three of 133.
 # What is left at least for the last piece, of a chunk's room: docs/decisions/0005-extraction.md has what else was tried.
 _LAST = 0.5
 _SPECIAL_TOKENS = 2  # Of a BERT-like embedder, in every count; a wordpiece takes at least one byte.
+_LIKELY_CHARACTERS = 4  # A token, in English: what is shorter than so many of them most likely fits.
 _SPACE = re.compile(r"\s")
 _BLOCK = 50_000  # Characters tokenised at once: the tokenizer's own objects take some hundred bytes a token.
 _CRUMB_WORDS = 12  # A page with less (its number, a heading) joins its neighbour: alone it would be found for nothing.
@@ -83,9 +85,12 @@ class _Measure:
         self._prefix = prefix
         self._tokens = tokens
         self._max_tokens = tokens.max_tokens
-        self._room = max(tokens.max_tokens - tokens.count_tokens(prefix), 1)
         self._words = words * _WORD_SLACK
         self._starts = array("L")
+
+    @cached_property
+    def _room(self) -> int:
+        return max(self._max_tokens - self._tokens.count_tokens(self._prefix), 1)
 
     def read(self, start: int, end: int) -> None:
         """Find the tokens of a range, a block at a time; `weigh` is of ranges within the last one."""
@@ -100,6 +105,13 @@ class _Measure:
         embedded = self._prefix + self.text[start : min(end, start + HARD_CHARACTERS)]
         small = len(embedded.encode("utf-8", "replace")) + _SPECIAL_TOKENS <= self._max_tokens
         return small and end - start <= HARD_CHARACTERS
+
+    def is_whole(self, start: int, end: int) -> bool:
+        """Whether the range is a chunk, by the very text that is embedded: an embedder that has just counted its tokens need
+        not find them again. Not asked of what is most likely too long.
+        """
+        likely = end - start <= min(HARD_CHARACTERS, _LIKELY_CHARACTERS * self._max_tokens)
+        return likely and self._tokens.count_tokens(self._prefix + self.text[start:end]) <= self._max_tokens
 
     def weigh(self, start: int, end: int) -> tuple[int, float]:
         """Tokens of the range, and its share of a chunk's room: 1.0 fills it, by tokens, words or characters."""
@@ -148,7 +160,7 @@ def _pieces(start: int, end: int, measure: _Measure) -> Iterator[tuple[int, int]
     start, end = _trimmed(measure.text, start, end)
     if start == end:
         return
-    if measure.is_small(start, end):
+    if measure.is_small(start, end) or measure.is_whole(start, end):
         yield start, end
         return
     measure.read(start, end)

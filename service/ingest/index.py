@@ -127,11 +127,11 @@ def chunked(read: Read, embedder: Embedder) -> Indexable:
     version, text = read.version, read.text
     if isinstance(text, ExtractionError):
         return Indexable(read.job, version, failure=text)
-    if version.vector is not None:
-        if len(text.text) > WHOLE_CHARACTERS:
+    if version.has_vector:
+        if version.characters > WHOLE_CHARACTERS:
             reason = f"with a vector, the text is one chunk of up to {WHOLE_CHARACTERS} characters"
             return Indexable(read.job, version, failure=ExtractionError("too_large", reason))
-        return Indexable(read.job, version, (ChunkText(0, text.text, 0, len(text.text), None),))
+        return Indexable(read.job, version)
     chunks = split_into_chunks(text, title=version.title, tokens=embedder)
     if not chunks and version.title:
         chunks = [ChunkText(0, "", 0, 0, None)]  # found by its title alone
@@ -140,20 +140,7 @@ def chunked(read: Read, embedder: Embedder) -> Indexable:
 
 async def embed(prepared: Sequence[Indexable], embedder: Embedder) -> list[np.ndarray]:
     """One `(chunks, dimension)` matrix a version, unit length; all passages of the batch in one call."""
-    given = [item.version.vector for item in prepared]
-    texts = [
-        text
-        for item, vector in zip(prepared, given, strict=True)
-        if vector is None
-        for text in passages(item.version.title, item.chunks, embedder)
-    ]
+    texts = [text for item in prepared for text in passages(item.version.title, item.chunks, embedder)]
     matrix = await embedder.embed_passages(texts) if texts else np.empty((0, embedder.dimension), np.float32)
-    taken, result = 0, []
-    for item, vector in zip(prepared, given, strict=True):
-        if vector is None:
-            result.append(matrix[taken : taken + len(item.chunks)])
-            taken += len(item.chunks)
-        else:
-            row = np.asarray(vector, np.float64)
-            result.append((row / np.linalg.norm(row)).astype(np.float32)[None, :])
-    return result
+    ends = np.cumsum([len(item.chunks) for item in prepared])
+    return np.split(matrix, ends[:-1])

@@ -8,7 +8,7 @@ import numpy as np
 import structlog
 
 from service.db import chunk_rows, indexing, jobs
-from service.db.chunk_rows import NewChunk
+from service.db.chunk_rows import NewChunk, WholeChunk
 from service.db.indexing import PendingVersion, StatementRefusedError
 from service.db.jobs import Job
 from service.domain.errors import ExtractionError
@@ -24,12 +24,19 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Indexable:
-    """One version with its job; either chunks to serve or the reason why there are none."""
+    """One version with its job; either chunks to serve or the reason why there are none.
+
+    One with a vector of its own is one chunk, whose text does not leave the database.
+    """
 
     job: Job
     version: PendingVersion
     chunks: tuple[ChunkText, ...] = ()
     failure: ExtractionError | None = None
+
+    @property
+    def chunk_count(self) -> int:
+        return 1 if self.version.has_vector else len(self.chunks)
 
 
 async def write(tenant_id: UUID | None, batch: list[tuple[Indexable, np.ndarray]], *, tools: Tools) -> None:
@@ -68,8 +75,9 @@ async def commit(tenant_id: UUID | None, batch: list[tuple[Indexable, np.ndarray
         if not served:
             return [item for item, _ in held]
         versions = [item.version for item, _ in served]
-        await indexing.serve_versions(connection, versions, [len(item.chunks) for item, _ in served])
-        await chunk_rows.replace_chunks(connection, [v.document_id for v in versions], new_chunks(served))
+        await indexing.serve_versions(connection, versions, [item.chunk_count for item, _ in served])
+        await chunk_rows.remove_chunks(connection, [v.document_id for v in versions if newer[v.document_id]])
+        await chunk_rows.insert_all(connection, new_chunks(served), whole_chunks(served))
         orphans = await indexing.drop_overtaken(connection, versions)
         if orphans:
             await jobs.enqueue(
@@ -107,3 +115,8 @@ def new_chunks(served: Sequence[tuple[Indexable, np.ndarray]]) -> list[NewChunk]
         for item, matrix in served
         for row, chunk in enumerate(item.chunks)
     ]
+
+
+def whole_chunks(served: Sequence[tuple[Indexable, np.ndarray]]) -> list[WholeChunk]:
+    versions = [item.version for item, _ in served if item.version.has_vector]
+    return [WholeChunk(new_id(), v.document_id, v.number, v.collection_id, v.profile_id) for v in versions]
