@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from service.api import (
     batch,
+    bulk,
     collections,
     content,
     document,
@@ -84,7 +85,7 @@ def create_app(settings: Settings, seat: Seat | None = None) -> FastAPI:
     )
     app.add_middleware(RequestEnvelope, requests=telemetry.metrics.http_requests)
     add_problem_handlers(app)
-    rooms = (collections, batch, document_list, documents, document, content, similar, recommend, health, metrics)
+    rooms = (collections, bulk, batch, document_list, documents, document, content, similar, recommend, health, metrics)
     for room in rooms:
         app.include_router(room.router)
     for room in (search, search_batch):

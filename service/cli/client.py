@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote
 
 import httpx
@@ -19,6 +19,7 @@ from tenacity import (
 from service.cli.address import Address
 from service.cli.failures import ChangedError, CommandError, NoAnswerError, ProblemError, problem_of
 from service.cli.retrying import BUSY, PATIENCE, BusyError, pause
+from service.domain.bulk import BulkLoad
 
 Json = dict[str, Any]
 
@@ -91,6 +92,11 @@ class ServiceClient:
 
     async def delete_collection(self, name: str) -> None:
         await self.request("DELETE", _collection(name))
+
+    async def bulk_load(self, name: str, method: Literal["PUT", "GET", "DELETE"]) -> BulkLoad:
+        """Begin a load, look at it, or end it."""
+        standing: BulkLoad = (await self._json(method, f"{_collection(name)}/bulk-load"))["index"]
+        return standing
 
     async def collection_status(self, name: str) -> CollectionStatus:
         return CollectionStatus.from_json(await self.find_status(name))

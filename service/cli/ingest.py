@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 
 from service.cli.address import Address, find_address
+from service.cli.bulk import CONCURRENCY, bulk_load
 from service.cli.checkpoint import Checkpoint, checkpoint_path
 from service.cli.client import Json, ServiceClient, open_client
 from service.cli.failures import CommandError, Failure
@@ -18,6 +20,11 @@ from service.cli.settle import wait_until_settled
 from service.cli.sources import Source, find_sources
 from service.cli.uploads import Tally, send_files, send_lines
 
+STANDING = {
+    "deferred": "The index of vectors will be built after the load.",
+    "live": "The index of vectors is in use, so it is kept up to date while documents come.",
+    "preparing": "No worker of the owner decides about the index of vectors: it is kept up to date while documents come.",
+}
 INTERRUPTED = 130  # What a shell says of a command that Ctrl-C ended.
 
 
@@ -29,7 +36,13 @@ def ingest(
     *,
     create: Annotated[bool, typer.Option("--create", help="Create the collection if it does not exist.")] = False,
     language: Annotated[str, typer.Option(help="Text-search configuration of a created collection.")] = "english",
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Requests at the same time.")] = 4,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Requests at the same time: 4, with --bulk 8.")
+    ] = None,
+    bulk: Annotated[
+        bool,
+        typer.Option("--bulk", help="For big loads: the index of vectors is built after them, where nobody misses it."),
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until everything can be searched.")] = True,
 ) -> None:
     """Upload documents and wait until they can be searched.
@@ -51,7 +64,8 @@ def ingest(
                 address=find_address(os.environ),
                 collection=collection,
                 language=language if create else None,
-                concurrency=concurrency,
+                concurrency=concurrency or (CONCURRENCY if bulk else 4),
+                bulk=bulk,
                 wait=wait,
                 checkpoints=checkpoints,
                 console=console,
@@ -76,6 +90,7 @@ async def ingest_paths(
     collection: str,
     language: str | None,
     concurrency: int,
+    bulk: bool,
     wait: bool,
     checkpoints: Path,
     console: Console,
@@ -85,7 +100,11 @@ async def ingest_paths(
     async with open_client(address) as client:
         kept = await find_or_create(client, collection, language=language)
         size = sum(source.size for source in find_sources(paths) if isinstance(source, Source))
-        with open_progress(console) as progress:
+        async with AsyncExitStack() as stack:
+            progress = stack.enter_context(open_progress(console))
+            if bulk:
+                standing = await stack.enter_async_context(bulk_load(client, collection, wait=wait))
+                console.print(STANDING[standing], highlight=False)
             bars = Bars(progress, size=size)
             ndjson: list[Source] = []
             files = _files(find_sources(paths), ndjson=ndjson, tally=tally)

@@ -182,6 +182,7 @@ async def work(settings: Settings, direct_url: str | None) -> None:
             extractor,
             settings.blob_grace_seconds,
             telemetry,
+            settings.exact_chunks,
         )
         log.info(
             "worker started", profile=resources.profile.name, owner=direct_url is not None, metrics_port=metrics_port

@@ -9,7 +9,7 @@ from service.cli.failures import CommandError
 
 FIRST_PAUSE = 0.05  # Seconds; doubled up to LAST_PAUSE, so that a short wait is short and a long one is cheap.
 LAST_PAUSE = 0.5
-FINISHED_A_SECOND = 2_000  # More than any worker does: a look that must find work left would only cost the worker time.
+FINISHED_A_SECOND = 5_000  # More than any worker does: a look that must find work left would only cost the worker time.
 QUIET_AT_MOST = 30.0  # Seconds after the last document.
 STALLED = 600.0  # Seconds without a finished document: longer than any one document is allowed to take.
 

@@ -35,7 +35,9 @@ REFRESH_STATISTICS = "refresh_statistics"  # deduplicated per collection, see `s
 REWRITE_WEIGHTS = "rewrite_weights"
 INDEX_ATTRIBUTE = "index_attribute"  # payload {"key": ...}
 MAINTENANCE_KINDS = (DELETE_BLOBS, DELETE_COLLECTION, REFRESH_STATISTICS, REWRITE_WEIGHTS)
-OWNER_KINDS = (INDEX_ATTRIBUTE,)  # DDL: only `worker --owner` runs these
+DEFER_GRAPH = "defer_graph"
+BUILD_GRAPH = "build_graph"  # payload {"profile": ...}, and what its looks have noted
+OWNER_KINDS = (INDEX_ATTRIBUTE, DEFER_GRAPH, BUILD_GRAPH)  # DDL: only `worker --owner` runs these
 
 # A random share of min(base * 2^attempt, cap), so that jobs which failed together do not return together. Ten attempts
 # last four minutes on average.
@@ -192,6 +194,14 @@ async def release(connection: AsyncConnection, claimed: Sequence[Job]) -> None:
         .where(held(claimed))
         .values(state="queued", attempt=jobs.c.attempt - 1, run_at=func.now(), **UNLEASED)
     )
+
+
+async def put_off(connection: AsyncConnection, job: Job, *, seconds: float, noted: Mapping[str, object]) -> None:
+    """Not its time yet: unspent, and with what it has to remember."""
+    payload = jobs.c.payload.concat(literal(dict(noted), jobs.c.payload.type))
+    later = func.now() + timedelta(seconds=seconds)
+    values = {"state": "queued", "attempt": jobs.c.attempt - 1, "run_at": later, "payload": payload}
+    await connection.execute(update(jobs).where(held([job])).values(**values, **UNLEASED))
 
 
 def back_off(condition: ColumnElement[bool], error: str, *, outage: bool = False) -> Update:

@@ -7,6 +7,7 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.db import graphs
 from service.db.owner import as_owner
 from service.db.tables import collections, embedding_profiles
 from service.domain.errors import ServiceError
@@ -65,12 +66,14 @@ async def ensure_profile(direct_url: str, *, name: str, dimension: int) -> Embed
             raise ProfileMissingError(f"profile {name!r} has dimension {profile.dimension}, the embedder {dimension}")
         for statement in partition_ddl(profile):
             await connection.execute(text(statement))
+        if not await graphs.is_awaited(connection, profile.id):
+            await connection.execute(text(graphs.graph_ddl(profile, concurrently=False)))
     return profile
 
 
 def partition_ddl(profile: EmbeddingProfile) -> list[str]:
     """DDL binds no parameters; a uuid and an int need no quoting rules. The parent has no dimension, so each partition checks."""
-    partition, n = f"embeddings_p_{profile.id.hex}", int(profile.dimension)
+    partition, n = graphs.partition_name(profile.id), int(profile.dimension)
     return [
         f"create table if not exists {partition} partition of embeddings for values in ('{profile.id}')",
         f"""do $$ begin
@@ -78,5 +81,4 @@ def partition_ddl(profile: EmbeddingProfile) -> list[str]:
                 alter table {partition} add constraint {partition}_dimension check (vector_dims(embedding) = {n});
             end if;
         end $$""",
-        f"create index if not exists {partition}_hnsw on {partition} using hnsw ((embedding::halfvec({n})) halfvec_ip_ops)",
     ]

@@ -19,3 +19,4 @@ class Tools:
     extractor: Extractor
     blob_grace_seconds: float
     telemetry: Telemetry = field(default_factory=Telemetry)
+    exact_chunks: int = 0  # as the searches have it: a bulk load puts the index of so many vectors off

@@ -10,6 +10,7 @@ from service.db import upkeep as rows
 from service.db.attribute_indexes import settle_index
 from service.db.jobs import Job
 from service.domain.errors import OverloadedError, UnavailableError
+from service.ingest import bulk
 from service.ingest.tools import Tools
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ async def run(job: Job, *, tools: Tools, direct_url: str | None) -> None:
         case jobs.INDEX_ATTRIBUTE if direct_url is not None:
             await settle_index(direct_url, str(job.payload["key"]))
             await finish(job, tools=tools)
+        case jobs.DEFER_GRAPH if direct_url is not None:
+            await bulk.defer_graph(job, tools=tools, direct_url=direct_url)
+        case jobs.BUILD_GRAPH if direct_url is not None:
+            await bulk.build_graph(job, tools=tools, direct_url=direct_url)
         case _:
             raise ValueError(f"no worker knows the job kind {job.kind!r}")
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from service.api.problems import Problem
 from service.api.schemas import AttributeType
+from service.domain.bulk import BulkLoad as BulkLoadState
 
 Status = Literal["pending", "processing", "indexed", "failed"]
 
@@ -97,6 +98,10 @@ class BatchAnswer(BaseModel):
     status: int = Field(description="What the line alone would have had.")
     id: UUID | None = None
     problem: Problem | None = None
+
+
+class BulkLoad(BaseModel):
+    index: BulkLoadState = Field(description="Of vectors: being decided, put off until the load ends, or there.")
 
 
 class Health(BaseModel):

@@ -12,6 +12,7 @@ NEW_COLLECTION = Answer(
     "Created", models.Collection, ("Location", "X-Commit-Token"), {"books": {**examples.COLLECTION, "attributes": {}}}
 )
 COLLECTIONS = Answer("A page of collections", models.Collections, (), {"the last page": examples.COLLECTIONS})
+BULK_LOAD = Answer("How the index of vectors stands", models.BulkLoad, (), {"put off": {"index": "deferred"}})
 STATUS = Answer("How far it is", models.CollectionStatus, (), {"one to go": examples.COLLECTION_STATUS})
 
 CHANGED_COLLECTION = replace(COLLECTION, headers=("X-Commit-Token",))
