@@ -111,6 +111,12 @@ class Settings(BaseSettings):
 
     worker_poll_seconds: float = Field(default=0.1, gt=0, description="How often an idle worker looks for a job.")
     worker_batch: int = Field(default=128, ge=1, description="Documents indexed in one transaction.")
+    worker_niceness: int = Field(
+        default=10,
+        ge=0,
+        le=19,
+        description="How much the worker gives way to searches on the same machine; 0: not at all.",
+    )
     lease_seconds: float = Field(default=30, gt=0, description="A worker silent for so long has lost its jobs.")
     blob_grace_seconds: float = Field(
         default=7 * 24 * 3600.0, ge=0, description="Kept after deletion; longer than the database's restore window."

@@ -118,6 +118,16 @@ def test_tokens_are_counted_like_sentence_transformers_does_beyond_the_limit_too
     ]
 
 
+def test_a_text_has_the_same_tokens_whether_or_not_they_were_counted_before(minilm: Path) -> None:
+    encoder, texts = open_encoder(str(minilm), precision="float32"), ["a bear", "\ud800 growls", "long " * 400]
+    fresh = [list(each.ids) for each in encoder.tokenize(texts)]
+    counted = [encoder.count_tokens(text) for text in (*texts, "a bear")]
+
+    assert [list(each.ids) for each in encoder.tokenize([*texts, "a bear"])] == [*fresh, fresh[0]]
+    assert [list(each.ids) for each in encoder.tokenize(texts)] == fresh
+    assert counted[2] > encoder.max_tokens == len(fresh[2])
+
+
 async def test_a_lone_surrogate_and_a_long_text_are_embedded_like_any_other(embedder: Embedder) -> None:
     matrix = await embedder.embed_passages(["\ud800 half a surrogate", ABSTRACT * 900])
 

@@ -79,7 +79,9 @@ def working_with(resources: Resources) -> Working:
         stop, r = asyncio.Event(), resources
         async with extractor or Extractor() as opened:
             grace = r.settings.blob_grace_seconds
-            tools = Tools(r.primary, r.blobs, r.embedder, r.profile, opened, grace)
+            tools = Tools(
+                r.primary, r.blobs, r.embedder, r.profile, opened, grace, exact_chunks=r.settings.exact_chunks
+            )
             tools = tools if embedder is None else replace(tools, embedder=embedder)
             times = Schedule(**{"poll_seconds": 0.01, "lease_seconds": 30, **schedule})
             running = asyncio.create_task(run_worker(tools, schedule=times, stop=stop, direct_url=direct_url))

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -146,6 +147,8 @@ def worker(
         typer.echo("Error: DATABASE_DIRECT_URL: --owner needs the migrator's unpooled address", err=True)
         raise typer.Exit(1)
     direct_url = direct_of(settings) if owner else None
+    # Before any thread is made: each inherits it. Alone on a machine it costs nothing.
+    os.nice(settings.worker_niceness)
     # The embedder's threads hold the interpreter; asked for it ten times as often, they let the event loop write sooner.
     sys.setswitchinterval(0.0005)
     or_exit(lambda: run_on_uvloop(work(settings, direct_url)))

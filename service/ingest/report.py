@@ -52,13 +52,13 @@ def report_ended(ended: Sequence["Indexable"], *, telemetry: Telemetry) -> None:
         job, code = item.job, None if item.failure is None else item.failure.code
         telemetry.metrics.documents.labels(code or "indexed").inc()
         if code is None:
-            telemetry.metrics.chunks.labels(job.kind).inc(len(item.chunks))
+            telemetry.metrics.chunks.labels(job.kind).inc(item.chunk_count)
         log.info(
             "document indexed" if code is None else "document failed",
             document_id=str(job.document_id),
             version=version_of(job),
             job_id=str(job.id),
             attempt=job.attempt,
-            chunks=len(item.chunks),
+            chunks=item.chunk_count,
             **{name: word for name, word in (("code", code), ("request_id", asked_by(job))) if word is not None},
         )

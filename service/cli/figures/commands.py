@@ -13,6 +13,7 @@ from service.cli.figures.ingest_rate import ingest_rate
 from service.cli.figures.lexical import lexical
 from service.cli.figures.relevance import relevance
 from service.cli.figures.search_latency import search_latency
+from service.cli.figures.search_while_ingesting import search_while_ingesting
 from service.cli.figures.served_top import served_top
 from service.cli.figures.small_document import small_document
 from service.cli.figures.walks import walks
@@ -21,6 +22,7 @@ bench = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Measure a running service; exit code 1 when a goal is missed."
 )
 bench.command("ingest-rate")(ingest_rate)
+bench.command("search-while-ingesting")(search_while_ingesting)
 bench.command("search-latency")(search_latency)
 bench.command("small-document")(small_document)
 bench.command("first-search")(first_search)

@@ -13,7 +13,9 @@ from service.cli.uploads import in_parallel
 CONCURRENCY = 4
 
 
-async def send_documents(client: ServiceClient, name: str, documents: Sequence[Json]) -> None:
+async def send_documents(
+    client: ServiceClient, name: str, documents: Sequence[Json], *, concurrency: int = CONCURRENCY
+) -> None:
     """Send all of them; raises CommandError when one is refused."""
 
     async def send(start: int) -> None:
@@ -22,4 +24,4 @@ async def send_documents(client: ServiceClient, name: str, documents: Sequence[J
             if answer["status"] >= HTTPStatus.BAD_REQUEST:
                 raise CommandError(f"A document was refused: {answer}.")
 
-    await in_parallel(range(0, len(documents), BATCH_LINES), send, concurrency=CONCURRENCY)
+    await in_parallel(range(0, len(documents), BATCH_LINES), send, concurrency=concurrency)

@@ -2,13 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
+from pydantic import ValidationError, create_model
 from rich.console import Console
 from rich.progress import Progress
 
@@ -18,10 +19,11 @@ from service.cli.failures import CommandError
 from service.domain.errors import ServiceError
 from service.domain.texts import ChunkText
 from service.embeddings.base import Embedder, Matrix
-from service.embeddings.loading import open_embedder
 from service.ingest.index import passages
+from service.resources import open_own_embedder as open_settings_embedder
+from service.settings import Settings
 
-MODEL = "all-MiniLM-L6-v2"  # As the setting EMBEDDING_MODEL has it.
+MODEL: str = Settings.model_fields["embedding_model"].default
 AT_ONCE = 1_024  # Enough that texts of a length are embedded together, and few enough that progress is seen.
 
 VectorsOption = Annotated[
@@ -29,14 +31,25 @@ VectorsOption = Annotated[
 ]
 
 
-@asynccontextmanager
-async def open_own_embedder() -> AsyncIterator[Embedder]:
-    """The embedder that EMBEDDING_MODEL and EMBEDDING_THREADS name, in this process: they must be the service's."""
-    threads = os.environ.get("EMBEDDING_THREADS")
+def own_embedder(environment: Mapping[str, str]) -> Embedder:
+    """Raises CommandError for a variable that the service would refuse, and for a model that is not there."""
+    fields = {name: field for name, field in Settings.model_fields.items() if name.startswith("embedding_")}
+    given = {name: value for name in fields if (value := environment.get(name.upper()))}
+    chosen: Any = create_model("Embedding", **{name: (field.annotation, field) for name, field in fields.items()})  # type: ignore[call-overload]  # names are only known at run time
     try:
-        embedder = open_embedder(os.environ.get("EMBEDDING_MODEL") or MODEL, threads=int(threads) if threads else None)
+        settings = chosen.model_validate(given)
+        return open_settings_embedder(settings)
+    except ValidationError as error:
+        faults = "; ".join(f"{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors())
+        raise CommandError(f"The settings cannot be used: {faults}.") from None
     except ServiceError as error:
         raise CommandError(str(error)) from None
+
+
+@asynccontextmanager
+async def open_own_embedder() -> AsyncIterator[Embedder]:
+    """The embedder that the settings EMBEDDING_… name, in this process: they must be the service's."""
+    embedder = own_embedder(os.environ)
     try:
         yield embedder
     finally:
