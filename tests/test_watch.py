@@ -102,3 +102,16 @@ async def test_connections_that_the_server_ended_are_replaced_and_nobody_hears_o
     for _ in range(3):
         async with primary.begin() as connection:
             assert (await connection.exec_driver_sql("select pg_backend_pid()")).scalar_one() not in pids
+
+
+async def test_while_every_urgent_lane_is_busy_the_others_are_still_looked_after(primary: Primary) -> None:
+    watch, stop = Watch(primary, kinds={*TEXT, *FILE}, urgent=TEXT), asyncio.Event()
+    looking = asyncio.create_task(watch.run(poll_seconds=POLL, stop=stop))
+    file = asyncio.create_task(watch.until_due(FILE))
+    await asyncio.sleep(3 * POLL)
+
+    await add(primary, jobs.INDEX_FILE)
+    async with asyncio.timeout(5):
+        await file
+    stop.set()
+    await looking

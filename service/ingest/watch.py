@@ -10,6 +10,7 @@ from service.db import jobs
 from service.db.primary import Primary
 from service.domain.errors import OverloadedError, UnavailableError
 
+BUSY_POLLS = 5  # A look takes as long as two abstracts take to be embedded.
 OUTAGE_SECONDS = 1.0  # between two looks at a database that does not answer
 BUSY = (UnavailableError, OverloadedError)
 
@@ -24,9 +25,11 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
 class Watch:
     """Wakes, of the lanes that wait for a kind that is due, the one that waited longest: a second look wakes a second."""
 
-    def __init__(self, primary: Primary, *, kinds: Collection[str]) -> None:
+    def __init__(self, primary: Primary, *, kinds: Collection[str], urgent: Collection[str] = ()) -> None:
+        """While no lane waits for what is `urgent`, all of those are busy, and a look is worth a fifth as many."""
         self._primary = primary
         self._kinds = kinds
+        self._urgent = frozenset(urgent)
         self._waiting: list[tuple[Sequence[str], asyncio.Event]] = []
         self._ended = False
 
@@ -46,11 +49,20 @@ class Watch:
         """Looks until `stop` is set; whoever waits then is let go."""
         try:
             while not stop.is_set():
-                await pause(stop, poll_seconds if await self._look() else OUTAGE_SECONDS)
+                if not await self._look():
+                    await pause(stop, OUTAGE_SECONDS)
+                    continue
+                for _ in range(BUSY_POLLS):
+                    await pause(stop, poll_seconds)
+                    if stop.is_set() or self._is_urgent():
+                        break
         finally:
             self._ended = True
             for _, event in self._waiting:
                 event.set()
+
+    def _is_urgent(self) -> bool:
+        return not self._urgent or any(self._urgent.intersection(kinds) for kinds, _ in self._waiting)
 
     async def _look(self) -> bool:
         if not self._waiting:

@@ -70,7 +70,7 @@ async def run_worker(tools: Tools, *, schedule: Schedule, stop: asyncio.Event, d
 
     async with asyncio.TaskGroup() as group:
         lanes = schedule.lanes(owner=direct_url is not None)
-        watch = Watch(tools.primary, kinds={kind for lane in lanes for kind in lane.kinds})
+        watch = Watch(tools.primary, kinds={kind for lane in lanes for kind in lane.kinds}, urgent=(jobs.INDEX_TEXT,))
         working = [
             group.create_task(reap(tools.primary, schedule=schedule, stop=stop)),
             group.create_task(watch.run(poll_seconds=schedule.poll_seconds, stop=stop)),
