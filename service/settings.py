@@ -111,6 +111,7 @@ class Settings(BaseSettings):
 
     worker_poll_seconds: float = Field(default=0.1, gt=0, description="How often an idle worker looks for a job.")
     worker_batch: int = Field(default=128, ge=1, description="Documents indexed in one transaction.")
+    worker_lanes: int = Field(default=3, ge=1, description="Batches of texts in hand at the same time, per worker.")
     worker_niceness: int = Field(
         default=10,
         ge=0,

@@ -190,6 +190,11 @@ async def work(settings: Settings, direct_url: str | None) -> None:
         log.info(
             "worker started", profile=resources.profile.name, owner=direct_url is not None, metrics_port=metrics_port
         )
-        schedule = Schedule(settings.worker_poll_seconds, settings.lease_seconds, settings.worker_batch)
+        schedule = Schedule(
+            settings.worker_poll_seconds,
+            settings.lease_seconds,
+            batch=settings.worker_batch,
+            text_lanes=settings.worker_lanes,
+        )
         await run_worker(tools, schedule=schedule, stop=stop, direct_url=direct_url)
     sys.stdout.flush()

@@ -1,6 +1,6 @@
 """The worker: claims jobs under a lease, keeps it while working, and ends or returns every job it took.
 
-Five lanes in one process: three for small documents, one for files, one for upkeep; a sixth for the owner's DDL.
+Lanes of one process: three for small documents, one for files, one for upkeep; with `--owner` one for DDL.
 """
 
 import asyncio
@@ -24,8 +24,6 @@ from service.ingest.watch import BUSY, OUTAGE_SECONDS, Watch, pause
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-# One reads, one embeds, one writes, and the embedder never waits; without embedding, Postgres writes on as many cores.
-TEXT_LANES = 3
 FILES = 4  # in one claim; an extractor has two children, so two more are being fetched and embedded
 REAP_SECONDS = 5.0
 
@@ -47,11 +45,13 @@ class Schedule:
     poll_seconds: float
     lease_seconds: float
     batch: int = 128
+    # One reads, one embeds, one writes, and the embedder never waits; without embedding, Postgres writes on as many cores.
+    text_lanes: int = 3
     patience_seconds: float = 5.0  # for what is in hand when the worker is told to stop
 
     def lanes(self, *, owner: bool) -> list[Lane]:
         lanes = [
-            *(Lane((jobs.INDEX_TEXT,), self.batch) for _ in range(TEXT_LANES)),
+            *(Lane((jobs.INDEX_TEXT,), self.batch) for _ in range(self.text_lanes)),
             Lane((jobs.INDEX_FILE,), FILES),
             Lane(jobs.MAINTENANCE_KINDS, 1),
         ]
