@@ -6,7 +6,21 @@ from uuid import UUID
 
 import numpy as np
 from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy import ARRAY, Text, Uuid, bindparam, cast, delete, func, insert, literal, select, update
+from sqlalchemy import (
+    ARRAY,
+    Insert,
+    Integer,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -103,24 +117,37 @@ async def insert_versions(
     )
 
 
+def insert_jobs() -> Insert:
+    r = rows_of(
+        "r",
+        id=("ids", Uuid),
+        kind=("kinds", Text),
+        document_id=("document_ids", Uuid),
+        number=("numbers", Integer),
+    ).c
+    payload = func.jsonb_build_object("version", r.number).op("||")(bindparam("made_by", type_=jobs.c.payload.type))
+    tenant_id, collection_id = bindparam("tenant_id", type_=Uuid), bindparam("collection_id", type_=Uuid)
+    names = ["id", "kind", "tenant_id", "collection_id", "document_id", "payload"]
+    return insert(jobs).from_select(names, select(r.id, r.kind, tenant_id, collection_id, r.document_id, payload))
+
+
+INSERT_JOBS = insert_jobs()
+
+
 async def enqueue_indexing(
     connection: AsyncConnection, collection: Collection, versions: Sequence[tuple[UUID, int, bool]]
 ) -> None:
     """`versions`: document, number, and whether it is a file."""
-    made_by = origin()
-    rows = [
-        {
-            "id": new_id(),
-            "kind": INDEX_FILE if is_file else INDEX_TEXT,
-            "tenant_id": collection.tenant_id,
-            "collection_id": collection.id,
-            "document_id": document_id,
-            "payload": {"version": number, **made_by},
-        }
-        for document_id, number, is_file in versions
-    ]
-    # Not by `enqueue_many`: its text grows with the rows, and compiling it would be most of a batch's time.
-    await connection.execute(insert(jobs), rows)
+    bound = {
+        "tenant_id": collection.tenant_id,
+        "collection_id": collection.id,
+        "made_by": dict(origin()),
+        "ids": [new_id() for _ in versions],
+        "kinds": [INDEX_FILE if is_file else INDEX_TEXT for _, _, is_file in versions],
+        "document_ids": [document_id for document_id, _, _ in versions],
+        "numbers": [number for _, number, _ in versions],
+    }
+    await connection.execute(INSERT_JOBS, bound)
 
 
 async def raise_versions(connection: AsyncConnection, document_ids: Sequence[UUID]) -> None:
