@@ -5,8 +5,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from service.cli.client import ServiceClient
+from service.cli.client import CollectionStatus, ServiceClient
 from service.cli.failures import CommandError
+from service.cli.settle import LAST_PAUSE, wait_until_settled
 from service.domain.bulk import BulkLoad
 
 CONCURRENCY = 8  # Requests at the same time: the next batch is there before the last one is stored.
@@ -35,6 +36,35 @@ async def bulk_load(client: ServiceClient, collection: str, *, wait: bool = True
         )
 
 
+async def settle_bulk(
+    client: ServiceClient,
+    collection: str,
+    *,
+    watch: Callable[[CollectionStatus], None] = lambda _status: None,
+    last_pause: float = LAST_PAUSE,
+) -> None:
+    """Waits until all can be searched, and ends the load as soon as nothing waits to be indexed: the index is built while the
+    words are counted.
+    """
+    indexed = asyncio.Event()
+
+    def see(status: CollectionStatus) -> None:
+        watch(status)
+        if not (status.pending or status.processing):
+            indexed.set()
+
+    async def end() -> None:
+        await indexed.wait()
+        await client.bulk_load(collection, "DELETE")
+
+    ending = asyncio.create_task(end())
+    try:
+        await wait_until_settled(client, collection, watch=see, last_pause=last_pause)
+        await ending
+    finally:
+        ending.cancel()
+
+
 def _is_live(standing: BulkLoad) -> bool:
     return standing == "live"
 
@@ -48,4 +78,4 @@ async def _until(
         if done(standing) or time.monotonic() - begun > seconds:
             return standing
         await asyncio.sleep(pause)
-        pause = min(pause * 1.5, 1.0)
+        pause = min(pause * 1.2, 1.0)

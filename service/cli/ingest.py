@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from service.cli.address import Address, find_address
-from service.cli.bulk import CONCURRENCY, bulk_load
+from service.cli.bulk import CONCURRENCY, bulk_load, settle_bulk
 from service.cli.checkpoint import Checkpoint, checkpoint_path
 from service.cli.client import Json, ServiceClient, open_client
 from service.cli.failures import CommandError, Failure
@@ -129,7 +129,7 @@ async def ingest_paths(
                 )
             if wait:
                 bars.begin_indexing()
-                await wait_until_settled(client, collection, watch=bars.watch)
+                await (settle_bulk if bulk else wait_until_settled)(client, collection, watch=bars.watch)
         if wait:
             await _tally_failed(client, collection, tally=tally)
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from service.cli.bulk import CONCURRENCY as BULK_CONCURRENCY
-from service.cli.bulk import bulk_load
+from service.cli.bulk import bulk_load, settle_bulk
 from service.cli.client import Json, ServiceClient
 from service.cli.failures import CommandError
 from service.cli.figures.corpus import corpus
@@ -76,7 +76,7 @@ async def ingest(client: ServiceClient, name: str, documents: Sequence[Json], *,
         if bulk and await stack.enter_async_context(bulk_load(client, name)) != "deferred":
             raise CommandError("The index was not put off: this database keeps more vectors than EXACT_CHUNKS.")
         await send_documents(client, name, documents, concurrency=BULK_CONCURRENCY if bulk else CONCURRENCY)
-        await wait_until_settled(client, name, last_pause=0.1)
+        await (settle_bulk if bulk else wait_until_settled)(client, name, last_pause=0.1)
     return time.perf_counter() - begun
 
 
