@@ -26,6 +26,7 @@ class HeldReader:
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self.connection = connection
         self.seconds: list[float] = []
+        self.last: tuple[str, list[object]] | None = None
 
     async def fetch(
         self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
@@ -35,10 +36,18 @@ class HeldReader:
         bound = statement.bind(
             {**values, "vector": None if vector is None else HalfVector(np.asarray(vector, np.float32))}
         )
+        self.last = (statement.sql, bound)
         begun = time.perf_counter()
         rows = await self.connection.fetch(statement.sql, *bound)
         self.seconds.append(time.perf_counter() - begun)
         return [tuple(row) for row in rows]
+
+    async def plan_of_last(self) -> list[str]:
+        """The plan of the statement before, run once more, with times and pages."""
+        if self.last is None:
+            return []
+        sql, bound = self.last
+        return [row[0] for row in await self.connection.fetch("explain (analyze, buffers) " + sql, *bound)]
 
     def loads(self) -> Mapping[str, PoolLoad]:
         return {}

@@ -18,7 +18,7 @@ def server_settings(port: int, own: Mapping[str, str]) -> dict[str, str]:
         "port": str(port),
         "unix_socket_directories": "",  # TCP with a password is the only door
         "max_connections": "100",
-        "shared_buffers": f"{max(64, min(memory // 4, 1024))}MB",
+        "shared_buffers": f"{max(64, min(memory // 4, 4096))}MB",
         "effective_cache_size": f"{max(128, memory // 2)}MB",
         "maintenance_work_mem": f"{max(64, min(memory // 16, 256))}MB",
         "max_wal_size": "2GB",

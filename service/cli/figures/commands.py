@@ -9,6 +9,7 @@ from service.cli.figures.files import files
 from service.cli.figures.filtered_latency import filtered_latency
 from service.cli.figures.filtered_recall import filtered_recall
 from service.cli.figures.first_search import first_search
+from service.cli.figures.growth import growth
 from service.cli.figures.ingest_rate import ingest_rate
 from service.cli.figures.lexical import lexical
 from service.cli.figures.relevance import relevance
@@ -36,3 +37,4 @@ bench.command("explain")(explain)
 bench.command("facets")(facets)
 bench.command("walks")(walks)
 bench.command("embedding")(embedding)
+bench.command("growth")(growth)
