@@ -81,7 +81,7 @@ eval: $(VENV)/.installed-figures ## Relevance on the judged collections in DATA,
 	@DATA="$(DATA)" $(IN) -m service bench relevance
 
 figures: $(VENV)/.installed-figures ## Every other figure of a running service, each against its goal
-	@missed=0; for name in ingest-rate 'ingest-rate --bulk' search-while-ingesting search-latency small-document first-search files lexical explain facets walks; do \
+	@missed=0; for name in ingest-rate 'ingest-rate --bulk' search-while-ingesting search-latency small-document first-search files lexical explain facets walks request-path drivers bytes; do \
 		DATA="$(DATA)" $(IN) -m service bench $$name || missed=1; done; exit $$missed
 
 recall: $(VENV)/.installed ## Filtered recall and latency on arXiv, and served against exact; the first time computes vectors

@@ -85,11 +85,12 @@ def create_app(settings: Settings, seat: Seat | None = None) -> FastAPI:
     )
     app.add_middleware(RequestEnvelope, requests=telemetry.metrics.http_requests)
     add_problem_handlers(app)
+    # Searches first: every router before theirs would be asked in vain, for each of them.
+    for room in (search, search_batch):
+        app.include_router(room.router, max_body_size=SEARCH_LIMIT)
     rooms = (collections, bulk, batch, document_list, documents, document, content, similar, recommend, health, metrics)
     for room in rooms:
         app.include_router(room.router)
-    for room in (search, search_batch):
-        app.include_router(room.router, max_body_size=SEARCH_LIMIT)
     return app
 
 

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
         description="Connections to the primary as the searcher, per process, for what a replica cannot answer;"
         " none where SEARCH_DATABASE_URL is the primary.",
     )
-    search_driver: Literal["psqlpy", "asyncpg"] = Field(default="psqlpy", description="The driver of the read pool.")
+    search_driver: Literal["psqlpy", "asyncpg"] = Field(default="asyncpg", description="The driver of the read pool.")
     pg_statement_mode: Literal["tracked", "untracked"] = Field(
         default="tracked",
         description="Whether the pooler tracks prepared statements: Neon, PgBouncer >= 1.21 and direct do.",

@@ -28,6 +28,7 @@ class Sent:
     sql: str = ""
     values: list[Any] = field(default_factory=list)
     settings: Mapping[str, str] = field(default_factory=dict)
+    parameters: Sequence[str] = ()
 
     async def fetch(
         self,
@@ -38,12 +39,14 @@ class Sent:
         after: int | None = None,
     ) -> Sequence[Row]:
         assert after is None
-        self.sql, self.values, self.settings = statement.sql, statement.bind(values), settings
+        self.sql, self.values, self.settings = statement.sql, statement.bind(values, settings), settings
+        self.parameters = statement.parameters
         return await self.reader.fetch(statement, values, settings=settings)
 
-    def bound(self) -> list[Any]:
-        """The values as asyncpg takes them."""
-        return [HalfVector(value) if isinstance(value, np.ndarray) else value for value in self.values]
+    def bound(self, **others: object) -> list[Any]:
+        """The values as asyncpg takes them, some of them exchanged."""
+        values = dict(zip(self.parameters, self.values, strict=True)) | others
+        return [HalfVector(value) if isinstance(value, np.ndarray) else value for value in values.values()]
 
     def loads(self) -> Mapping[str, PoolLoad]:
         return self.reader.loads()

@@ -117,7 +117,9 @@ async def test_an_example_is_found_by_its_names(resources: Resources, plans: Col
         "external_ids": ["5", "17"],
     }
 
-    plan = await explained(resources, statement.sql, statement.bind(values), plans.tenant_id)
+    plan = await explained(
+        resources, statement.sql, statement.bind(values, {"app.tenant_id": str(plans.tenant_id)}), plans.tenant_id
+    )
 
     assert "Seq Scan on documents" not in plan, plan
     assert "uq_documents_collection_id_external_id" in plan

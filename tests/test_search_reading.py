@@ -15,6 +15,7 @@ from service.db.addresses import Address
 from service.db.read_asyncpg import AsyncpgReader
 from service.db.read_pool import Gate, Reader
 from service.db.read_psqlpy import PsqlpyReader
+from service.db.retrieval import Statement
 from service.domain.errors import NotFoundError, OverloadedError, UnavailableError
 from service.domain.ids import new_id
 from service.local.postgres import EmbeddedPostgres
@@ -66,6 +67,18 @@ async def superuser(stack: Stack, resources: Resources) -> AsyncIterator["asyncp
     connection = await asyncpg.connect(stack.postgres.url(database=database))
     yield connection
     await connection.close()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+async def test_no_tenant_stays_on_a_connection(den: Library, resources: Resources, driver: str) -> None:
+    reader = open_reader(driver, resources, pool_size=1)
+    whose = Statement("select coalesce(current_setting('app.tenant_id', true), '')", (), prepared=True)
+
+    for options in ({}, {"timeout_ms": 4_000}):
+        assert await den.having(reader=reader).ids("bear", **options)
+        assert list(await reader.fetch(whose, {}, settings={})) == [("",)]
+
+    await reader.close()
 
 
 async def test_clients_that_leave_leave_nothing_behind(

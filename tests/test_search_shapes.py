@@ -97,8 +97,31 @@ async def test_no_shape_gives_a_row_without_a_tenant(on_psqlpy: Library, resourc
             question, rest = asked(fields)
             await on_psqlpy.having(reader=sent).ask(question, **rest)
             for tenant in ("", str(new_id())):
-                await connection.execute("select set_config('app.tenant_id', $1, false)", tenant)
-                assert await connection.fetch(sent.sql, *sent.bound()) == [], fields
+                # Whatever the connection was left with: the statement's own tenant counts.
+                await connection.execute(
+                    "select set_config('app.tenant_id', $1, false)", sent.settings["app.tenant_id"]
+                )
+                assert await connection.fetch(sent.sql, *sent.bound(tenant=tenant)) == [], fields
+
+
+NO_INDEX = ("enable_indexscan", "enable_bitmapscan", "enable_indexonlyscan")
+
+
+@pytest.mark.parametrize("off", [(), NO_INDEX, ("enable_nestloop",), (*NO_INDEX, "enable_nestloop")])
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_the_tenant_that_a_statement_names_is_seen_by_row_security_in_every_plan(
+    on_psqlpy: Library, resources: Resources, off: tuple[str, ...], mode: str
+) -> None:
+    sent = Sent(on_psqlpy.tools.reader)
+    await on_psqlpy.having(reader=sent).ask("bear")
+    async with searcher(resources) as connection:
+        for setting in off:
+            await connection.execute(f"set {setting} = off")
+        await connection.execute(f"set plan_cache_mode = {mode}")
+
+        assert len(await connection.fetch(sent.sql, *sent.bound())) > 0
+
+        assert not await connection.fetchval("select current_setting('app.tenant_id', true)")
 
 
 @pytest.mark.parametrize(

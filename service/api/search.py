@@ -9,8 +9,9 @@ from starlette.responses import Response
 from service.api.answers import json_response
 from service.api.auth import TenantId
 from service.api.bodies import read_json
-from service.api.commit_tokens import After, told_where
+from service.api.commit_tokens import After, after_commit, told_where
 from service.api.deps import EVERY_ROUTE
+from service.api.direct import DirectRoute
 from service.api.hits import show_hits
 from service.api.openapi import examples, told
 from service.api.openapi.operations import AFTER, answers, json_body, with_headers
@@ -26,7 +27,12 @@ from service.search.search import search
 from service.search.second_look import with_collection
 from service.search.tools import Searching
 
-router = APIRouter(prefix="/v1/collections", tags=["search"], dependencies=EVERY_ROUTE)
+router = APIRouter(
+    prefix="/v1/collections",
+    tags=["search"],
+    dependencies=EVERY_ROUTE,
+    route_class=DirectRoute,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,9 @@ Desk = Annotated[SearchDesk, Depends(get_desk)]
     responses=answers({200: told.HITS}, 400, 404, 413, 415),
     openapi_extra=with_headers(AFTER, body=json_body(SearchRequest, examples=examples.SEARCH)),
 )
-async def search_collection(name: CollectionName, request: Request, tenant_id: TenantId, desk: Desk) -> Response:
+async def search_collection(name: CollectionName, request: Request, tenant_id: TenantId) -> Response:
     """Hybrid, lexical or semantic search with relational filters. Words are OR; see the contract for the rest."""
+    desk = await get_desk(request, await after_commit(request))
     clock = desk.tools.telemetry.search_clock()
     body = await read_json(request, SearchRequest)
 

@@ -122,6 +122,7 @@ async def answer(settings: Settings, seat: Seat | None = None, *, ready: int | N
             http=ProblemProtocol,
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # Nothing here asks who the client is or how it came.
             server_header=False,
             timeout_graceful_shutdown=10,
             lifespan="off",

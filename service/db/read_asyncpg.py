@@ -11,7 +11,7 @@ from pgvector import HalfVector
 from pgvector.asyncpg import register_vector
 
 from service.db.addresses import Address, asyncpg_tls
-from service.db.read_pool import OUT_OF_TIME, SET_CONFIG, ConflictError, Gate, Row, check_place
+from service.db.read_pool import OUT_OF_TIME, SET_CONFIG, ConflictError, Gate, Row, check_place, is_whole
 from service.db.retrieval import Statement
 from service.domain.errors import OverloadedError, UnavailableError
 from service.telemetry.loads import PoolLoad
@@ -29,6 +29,10 @@ LOST = (
 
 def halves(vector: object) -> HalfVector | None:
     return None if vector is None else HalfVector(np.asarray(vector))
+
+
+async def nothing_to_reset(_connection: object) -> None:
+    """Everything that is set here ends with its transaction, so the pool need not ask the server to forget it."""
 
 
 def limit(settings: Mapping[str, str]) -> float:
@@ -60,8 +64,12 @@ class AsyncpgReader:
             max_size=pool_size,
             timeout=10,
             statement_cache_size=100 if tracked else 0,
+            max_cached_statement_lifetime=0,  # Else each is prepared anew every five minutes,
+            max_cacheable_statement_size=0,  # and one of more than 15 kB every time.
             init=register_vector,
+            reset=nothing_to_reset,
         )
+        self.tracked = tracked
 
     async def fetch(
         self,
@@ -71,18 +79,24 @@ class AsyncpgReader:
         settings: Mapping[str, str],
         after: int | None = None,
     ) -> Sequence[Row]:
-        bound = {**values, "vector": halves(values.get("vector"))}
+        bound = statement.bind({**values, "vector": halves(values.get("vector"))}, settings)
+        # Without a transaction an untracking pooler would send the steps of one statement to different servers.
+        alone = self.tracked and after is None and is_whole(statement, settings)
         begun = asyncio.get_running_loop().time()
 
         async def unit() -> Sequence[Row]:
             if not self.opened:
                 await self.open()
-            async with self.pool.acquire() as connection, connection.transaction():
-                place = await connection.fetch(SET_CONFIG, list(settings), list(settings.values()))
-                if after is not None:
-                    check_place(place, after)
-                rows = await connection.fetch(statement.sql, *statement.bind(bound))
-                return [tuple(row) for row in rows]
+            if alone:
+                async with self.pool.acquire() as connection:
+                    rows = await connection.fetch(statement.sql, *bound)
+            else:
+                async with self.pool.acquire() as connection, connection.transaction():
+                    place = await connection.fetch(SET_CONFIG, list(settings), list(settings.values()))
+                    if after is not None:
+                        check_place(place, after)
+                    rows = await connection.fetch(statement.sql, *bound)
+            return [tuple(row) for row in rows]
 
         try:
             return await self.gate.run(unit)

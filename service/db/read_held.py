@@ -34,7 +34,7 @@ class HeldReader:
         await self.connection.execute(SET_SESSION, list(settings), list(settings.values()))
         vector = values.get("vector")
         bound = statement.bind(
-            {**values, "vector": None if vector is None else HalfVector(np.asarray(vector, np.float32))}
+            {**values, "vector": None if vector is None else HalfVector(np.asarray(vector, np.float32))}, settings
         )
         self.last = (statement.sql, bound)
         begun = time.perf_counter()

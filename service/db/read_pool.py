@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
-from service.db.retrieval import Statement
+from service.db.retrieval import TENANT_SETTING, Statement
 from service.domain.errors import OverloadedError, UnavailableError
 from service.telemetry.loads import PoolLoad
 
@@ -41,6 +41,14 @@ def check_place(rows: Sequence[Sequence[object]], after: int) -> None:
     replayed = rows[0][1]
     if isinstance(replayed, int) and replayed < after:
         raise BehindError("the search database has not received the latest changes yet")
+
+
+def is_whole(statement: Statement, settings: Mapping[str, str]) -> bool:
+    """Whether the statement alone does all that was asked for: it names the tenant by itself, and nothing else is to be set.
+
+    Then it needs no transaction around it, which costs three round trips.
+    """
+    return statement.names_tenant and settings.keys() == {TENANT_SETTING}
 
 
 class Reader(Protocol):

@@ -24,6 +24,7 @@ from service.db.read_pool import (
     PlacedReader,
     Row,
     check_place,
+    is_whole,
 )
 from service.db.retrieval import Statement
 from service.domain.errors import OverloadedError, UnavailableError
@@ -87,13 +88,19 @@ class PsqlpyReader:
     ) -> Sequence[Row]:
         if not statement.prepared:
             return await self.rare.fetch(statement, values, settings=settings, after=after)
-        bound = {name: bindable(value) for name, value in values.items()}
+        bound = statement.bind({name: bindable(value) for name, value in values.items()}, settings)
+        # Without a transaction an untracking pooler would send the steps of one statement to different servers.
+        alone = self.tracked and after is None and is_whole(statement, settings)
 
         async def unit() -> Sequence[Row]:
+            if alone:
+                async with self.pool.acquire() as connection:
+                    result = await connection.fetch(statement.sql, bound, prepared=True)
+                    return result.result(as_tuple=True)
             async with self.pool.acquire() as connection, connection.transaction() as transaction:
                 steps: list[tuple[str, list[Any] | None]] = [
                     (SET_CONFIG, [list(settings), list(settings.values())]),
-                    (statement.sql, statement.bind(bound)),
+                    (statement.sql, bound),
                 ]
                 results = await transaction.pipeline(steps, prepared=self.tracked)
                 if after is not None:

@@ -1,13 +1,14 @@
 """One search: question → embedding → one statement → hits. The embedding comes first: no connection waits for it."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 
 from service.domain.documents import Collection
 from service.domain.errors import InvalidError
 from service.domain.hits import Hits
-from service.domain.queries import WIDENING, Limits, Query, Words
+from service.domain.queries import WIDENING, Query, Words
 from service.embeddings.base import Vector
 from service.search.highlight import highlighted
 from service.search.question import embedded
@@ -104,7 +105,10 @@ async def completed(
     return replace(found, next_cursor=carried.cursor(end, of=list_of(asked, tools=tools)))
 
 
+SHOWING = {"limit", "cursor", "highlight", "facets", "count", "limits"}  # Fields that change nothing in the list.
+finding = attrgetter(*(field.name for field in fields(Query) if field.name not in SHOWING))
+
+
 def list_of(asked: Asked, *, tools: Searching) -> bytes:
     """Of everything that decides what the hits are and in which order."""
-    same = replace(asked.query, limit=0, cursor=None, highlight=None, facets=(), count=False, limits=Limits())
-    return fingerprint(asked.collection.id, tools.profile.id, same)
+    return fingerprint(asked.collection.id, tools.profile.id, finding(asked.query))

@@ -2,6 +2,7 @@
 
 import typer
 
+from service.cli.figures.drivers import drivers
 from service.cli.figures.embedding import embedding
 from service.cli.figures.explain import explain
 from service.cli.figures.facets import facets
@@ -11,8 +12,10 @@ from service.cli.figures.filtered_recall import filtered_recall
 from service.cli.figures.first_search import first_search
 from service.cli.figures.growth import growth
 from service.cli.figures.ingest_rate import ingest_rate
+from service.cli.figures.kept_bytes import kept_bytes
 from service.cli.figures.lexical import lexical
 from service.cli.figures.relevance import relevance
+from service.cli.figures.request_path import request_path
 from service.cli.figures.search_latency import search_latency
 from service.cli.figures.search_while_ingesting import search_while_ingesting
 from service.cli.figures.served_top import served_top
@@ -38,3 +41,6 @@ bench.command("facets")(facets)
 bench.command("walks")(walks)
 bench.command("embedding")(embedding)
 bench.command("growth")(growth)
+bench.command("request-path")(request_path)
+bench.command("drivers")(drivers)
+bench.command("bytes")(kept_bytes)

@@ -43,6 +43,7 @@ from service.search.running import run
 
 GOAL = 4.0
 AT_ONCE = 4_000  # Chunks of one transaction.
+TOLD = re.compile(r"actual time|^ *Buffers|^Planning Time|^Execution Time")  # Of a plan of three hundred lines.
 LOADING = 4  # Transactions under way: making terms is work of the database, on a core each.
 WARM_UP = (
     2  # Rounds before the first that counts: pages and vectors are in memory then, and every statement is prepared.
