@@ -93,7 +93,7 @@ class Explaining(HeldReader):
     ) -> Sequence[Row]:
         await self.connection.execute(SET_SESSION, list(settings), list(settings.values()))
         await self.connection.execute(f"prepare asked as {statement.sql}")
-        bound = ", ".join(literal(value) for value in statement.bind(values))
+        bound = ", ".join(literal(value) for value in statement.bind(values, settings))
         explained = await self.connection.fetchval(f"explain (analyze, buffers, format json) execute asked ({bound})")
         self.plans += orjson.loads(explained)
         await self.connection.execute("deallocate asked")

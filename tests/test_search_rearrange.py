@@ -16,7 +16,7 @@ from service.domain.ids import new_id
 from service.domain.queries import Query, Rearrangement, Recency, Words
 from service.rerankers.base import Reranker
 from service.rerankers.overlap import OverlapReranker
-from service.resources import Resources, open_reader
+from service.resources import Resources, address_of, open_search_door
 from service.search.rearrange import boosted, most_different, rearranged, reranked
 from tests.api_calls import Api
 from tests.search_calls import Library, analyze, directions, halves, library
@@ -344,7 +344,8 @@ async def vectors(woods: Library, chunk_ids: Sequence[str], **scope: UUID) -> di
 @pytest.mark.parametrize("driver", ["psqlpy", "asyncpg"])
 async def test_the_vectors_are_those_of_the_chunks_asked_for(woods: Library, resources: Resources, driver: str) -> None:
     hits = (await found(woods, "", mode="semantic", vector=NEAR))[:7]
-    reader = open_reader(resources.settings.model_copy(update={"search_driver": driver}))
+    settings = resources.settings.model_copy(update={"search_driver": driver})
+    reader = open_search_door(address_of(settings.search_database_url, settings), settings)
 
     read = await vectors(woods.having(reader=reader), [hit.chunks[0].chunk_id for hit in hits])
     await reader.close()

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator

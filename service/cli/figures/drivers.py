@@ -23,7 +23,7 @@ from service.cli.own_settings import own_settings
 from service.cli.settle import wait_until_settled
 from service.db.read_pool import Reader
 from service.domain.queries import Query, Words
-from service.resources import open_reader
+from service.resources import address_of, open_search_door
 from service.search.running import run
 from service.settings import Settings
 
@@ -71,7 +71,11 @@ async def measure(documents: Sequence[Json], questions: Sequence[str], *, rounds
             tools = replace(parts.tools, reader=reader)
             return lambda asked: run(Query(asked), Words.parse(asked), vectors[asked], parts.collection, tools=tools)
 
-        readers = {driver: open_reader(settings.model_copy(update={"search_driver": driver})) for driver in DRIVERS}
+        address = address_of(settings.search_database_url, settings)
+        readers = {
+            driver: open_search_door(address, settings.model_copy(update={"search_driver": driver}))
+            for driver in DRIVERS
+        }
         for reader in readers.values():
             stack.push_async_callback(reader.close)
         for number in range(rounds + 1):
