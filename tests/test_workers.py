@@ -90,6 +90,7 @@ async def test_a_worker_that_dies_is_started_again_and_all_end_together(
 
 async def test_what_keeps_the_first_from_serving_is_one_sentence_and_the_end(settings: Settings) -> None:
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as another service with workers does
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]

@@ -20,6 +20,7 @@ WITH_BODIES = {
     *("patch_document", "patch_document_by_key", "recommend", "search_batch"),
 }
 CONFLICTING = {"create_collection", "add_document", "retry_document", "find_similar", "recommend"}
+FROM_A_REPLICA = {"search", "search_batch", "recommend", "find_similar", "list_documents"}
 CONDITIONAL = {"patch_document", "patch_document_by_key", "delete_document", "delete_document_by_key"}
 
 
@@ -113,7 +114,9 @@ def test_a_status_is_there_where_it_can_happen(operations: dict[str, Operation])
         keyed = operation["path"] not in OPEN
         assert (404 in statuses) is (keyed and "{" in operation["path"]), name
         assert ({413, 415} <= statuses) is reads, name
-        assert (400 in statuses) is ((reads and name != "add_documents") or "cursor" in parameters), name
+        assert (400 in statuses) is (
+            (reads and name != "add_documents") or "cursor" in parameters or name in FROM_A_REPLICA
+        ), name
         assert (409 in statuses) is (name in CONFLICTING), name
         assert (412 in statuses) is (name in {*CONDITIONAL, "put_document"}), name
         assert (428 in statuses) is (name in CONDITIONAL), name
@@ -129,6 +132,8 @@ def test_headers_are_parameters_where_they_are_read(operations: dict[str, Operat
             expected |= {"If-Match-required"}
         if name == "put_document":
             expected |= {"If-Match", "If-None-Match"}
+        if name in FROM_A_REPLICA:
+            expected |= {"X-Commit-Token"}
         assert named == expected, name
 
 
