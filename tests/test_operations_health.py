@@ -73,7 +73,7 @@ async def test_without_the_database_the_service_is_alive_and_says_what_is_not_re
 
 async def test_each_door_of_the_database_is_asked_for_itself(settings: Settings) -> None:
     url = httpx.URL(settings.search_database_url.get_secret_value())
-    refused = settings.search_database_url.__class__(str(url.copy_with(password="another")))
+    refused = settings.search_database_url.__class__(str(url.copy_with(username=url.username, password="another")))
     app = create_app(settings.model_copy(update={"search_database_url": refused}))
     async with app.router.lifespan_context(app), client_of(app) as probe:
         answer = await probe.get("/readyz")
