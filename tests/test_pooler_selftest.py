@@ -148,7 +148,7 @@ async def test_it_starts_when_the_setting_says_what_the_pooler_does(pooled: Star
 
 async def test_psqlpy_is_refused_where_the_pooler_tracks_and_the_setting_denies_it(pooled: Start) -> None:
     async with pooled(tracked=True) as settings:
-        denied = changed(settings, pg_statement_mode="untracked")
+        denied = changed(settings, pg_statement_mode="untracked", search_driver="psqlpy")
         sentence = await refusal(denied)
         assert await started(changed(denied, search_driver="asyncpg"))
 

@@ -270,4 +270,4 @@ async def test_a_search_beyond_its_time_says_when_to_come_back(api: Api, app: Fa
 
     assert code(response) == (503, "overloaded")
     assert int(response.headers["retry-after"]) >= 1
-    assert app.state.search_desk.tools.reader.driver == "psqlpy"
+    assert app.state.search_desk.tools.reader.driver == "asyncpg"

@@ -125,9 +125,9 @@ async def test_no_shape_gives_a_row_without_a_tenant(shelf: Shelf, resources: Re
         for question, fields in SHAPED:
             await tallied(shelf.library.having(reader=sent), question, window, **fields)
             for tenant in ("", str(new_id())):
-                await connection.execute("select set_config('app.tenant_id', $1, false)", tenant)
-                assert await connection.fetch(sent.sql, *sent.bound()) == [], fields
-                plan = await connection.fetch(f"explain (analyze, costs off, timing off) {sent.sql}", *sent.bound())
+                bound = sent.bound(tenant=tenant)
+                assert await connection.fetch(sent.sql, *bound) == [], fields
+                plan = await connection.fetch(f"explain (analyze, costs off, timing off) {sent.sql}", *bound)
                 scans = [line for (line,) in plan if "Scan" in line and ("documents" in line or "chunk_terms" in line)]
                 assert scans
                 assert all("never executed" in line for line in scans), scans
