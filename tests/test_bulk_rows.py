@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from service.cli.figures.recombined import Recombined
-from service.db.bulk_rows import ChunkDraft, copy_chunks, indexes_built_later, sizes
+from service.db.bulk_rows import ChunkDraft, copy_chunks, empty, indexes_built_later, sizes
 from service.db.bulk_rows import settle as settle_rows
 from service.db.bytes_kept import bytes_kept
+from service.domain.ids import new_id
 from service.resources import Resources
 from tests.api_calls import Api
 from tests.search_calls import Library, direct_url, library
@@ -46,6 +47,12 @@ async def test_indexes_built_later_are_those_that_were_there(resources: Resource
     names = await sizes(direct_url(resources))
 
     assert {"ix_chunk_terms_terms", f"embeddings_p_{resources.profile.id.hex}_hnsw", "chunk_terms"} <= names.keys()
+
+
+async def test_rows_of_others_are_not_thrown_away(copied: Library, resources: Resources) -> None:
+    await empty(direct_url(resources), of=[new_id()])
+
+    assert len(await copied.ids("otter 17")) > 0
 
 
 async def test_both_schemas_are_filled_with_the_same_rows(copied: Library, resources: Resources) -> None:

@@ -91,18 +91,24 @@ async def measure(sized: dict[str, int], *, count: int, rounds: int, vectors: Pa
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(open_client(find_address(os.environ)))
         there = [f"bench-growth-{n}" for n in sized.values()]
-        known = {collection["name"] async for collection in client.list_collections()}
-        if not known.issuperset(there):
-            if await bulk_rows.count_documents(url):
-                raise CommandError("The database has documents: this needs one of its own, whose indexes it may drop.")
-            for name in there:
-                await client.create_collection(name, language="english")
+        for name in there:
+            await client.create_collection(name, language="english")
         both = [
             Sized(name, n, await stack.enter_async_context(open_parts(name, settings=settings)))
             for name, n in zip(there, sized.values(), strict=True)
         ]
+        own = [each.parts.collection.id for each in both]
+        if await bulk_rows.count_documents(url, besides=own):
+            raise CommandError(
+                "The database has other documents: this needs one of its own, whose indexes it may drop."
+            )
+        there_already = await bulk_rows.count_documents(url)
+        if there_already not in {0, sum(sized.values())}:
+            raise CommandError(
+                f"A run before this one was broken off ({there_already:,} documents): begin with an empty database."
+            )
         try:
-            if not await bulk_rows.count_documents(url):
+            if not there_already:
                 await load(both, source, url, console=console)
             console.print(table_of_sizes(await bulk_rows.sizes(url), sum(each.chunks for each in both)))
             asked = source.questions(count, seed=11)
@@ -111,7 +117,7 @@ async def measure(sized: dict[str, int], *, count: int, rounds: int, vectors: Pa
             console.print("\n".join(await plan_of_slowest(both[-1])), highlight=False, markup=False, soft_wrap=True)
         finally:
             if not keep:
-                await bulk_rows.empty(url)
+                await bulk_rows.empty(url, of=own)
                 for each in both:
                     await client.delete_collection(each.name)
     few, many = (statistics.median(each.http) for each in both)
