@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,9 +42,15 @@ def say(text: str) -> None:
     console.print(f"[dim]{datetime.now().astimezone():%H:%M:%S}[/dim] {text}", soft_wrap=True)
 
 
+def as_interrupt(_number: int, _frame: object) -> None:
+    """So that a service of our own is stopped by SIGTERM too."""
+    signal.raise_signal(signal.SIGINT)
+
+
 @contextmanager
 def told_plainly() -> Iterator[None]:
     """What goes wrong in a sentence, without a traceback."""
+    signal.signal(signal.SIGTERM, as_interrupt)
     try:
         yield
     except BenchError as error:
@@ -78,7 +85,8 @@ def run_(
     with told_plainly():
         options = Options(name, chosen(pace), target_of("SERVICE"), folder / "state")
         dataset = loaded(options.pace, seed, folder)
-        write_result(asyncio.run(run(options, dataset, say=say)), results / f"{name}.json")
+        file = results / f"{name}.json"
+        asyncio.run(run(options, dataset, say=say, keep=lambda found: write_result(found, file)))
     say(f"Written: {results / name}.json")
 
 

@@ -12,7 +12,10 @@ BEGIN, END = "<!-- made by: python -m bench report --readme -->", "<!-- end of w
 
 
 def block(result: Result) -> str:
+    """Raises BenchError for a run that was interrupted."""
     found = result.found
+    if not found.get("complete"):
+        raise BenchError(f"The run {result.name} was interrupted: the README shows whole ones.")
     machine, dataset = found["machine"], found["dataset"]
     noise = max(figures["p50"]["apart"] for figures in found["noise"].values())
     said = (

@@ -18,6 +18,8 @@ def page(result: Result) -> str:
 def sections(result: Result) -> Iterator[str]:
     found = result.found
     yield heading(found)
+    if not found.get("complete", True):
+        yield "**Interrupted**: this is what there was by then."
     yield from noise(found)
     yield from closed(found)
     for part in (steady, writing, filters, curve, growth, ingest, cost, setting):
@@ -51,6 +53,8 @@ def noise(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def closed(found: Mapping[str, Any]) -> Iterator[str]:
+    if not found.get("loads"):
+        return
     yield "## Closed loops"
     yield (
         "Milliseconds. Medians over rounds in turns; p99.9 over all rounds. Recall@10 is against an exact search, nDCG@10 of "
@@ -197,6 +201,8 @@ def growth(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def ingest(found: Mapping[str, Any]) -> Iterator[str]:
+    if not found.get("ingest"):
+        return
     yield "## Ingest, until the last document can be searched"
     rows = [
         [

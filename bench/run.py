@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -28,6 +28,7 @@ from service.cli.client import ServiceClient
 from service.settings import Settings
 
 Say = Callable[[str], None]
+Keep = Callable[[dict[str, Any]], None]
 ASSESSED_ONE_IN = 12  # Of the cold queries: an exact answer takes longer than a served one.
 
 
@@ -41,7 +42,8 @@ class Options:
     folder: Path
 
 
-async def run(options: Options, dataset: Dataset, *, say: Say) -> dict[str, Any]:
+async def run(options: Options, dataset: Dataset, *, say: Say, keep: Keep) -> None:
+    """`keep` gets what there is after each part, so that whoever interrupts it has that much."""
     begun = time.monotonic()
     before, lexemes = machine(), await assessed(dataset, options.pace, say=say)
     async with (
@@ -49,13 +51,14 @@ async def run(options: Options, dataset: Dataset, *, say: Say) -> dict[str, Any]
         opened_session(place, dataset, lexemes, options.pace) as (session, client),
     ):
         settings = inside.settings_of(place.folder, os.environ)
-        found = describe(options, dataset, before)
-        found |= await measure_all(session, client, settings, say=say)
-        found |= await database(session, settings)
-        found["memory"] = place.watched.memory()
-        found["client_share"] = round(session.generator.busiest, 3)
-    found["seconds"] = round(time.monotonic() - begun, 1)
-    return found
+        found = describe(options, dataset, before) | {"complete": False}
+        async for part in parts(session, client, settings, say=say):
+            found |= part
+            found["memory"] = place.watched.memory()
+            found["client_share"] = round(session.generator.busiest, 3)
+            found["seconds"] = round(time.monotonic() - begun, 1)
+            keep(found)
+    keep(found | {"complete": True, "seconds": round(time.monotonic() - begun, 1)})
 
 
 async def assessed(dataset: Dataset, pace: Pace, *, say: Say) -> Lexemes:
@@ -86,47 +89,53 @@ def describe(options: Options, dataset: Dataset, before: Mapping[str, Any]) -> d
     }
 
 
-async def measure_all(
+async def parts(
     session: Session, client: ServiceClient, settings: Settings | None, *, say: Say
-) -> dict[str, Any]:
+) -> AsyncIterator[dict[str, Any]]:
     """In an order in which nothing disturbs what comes after it."""
     empty = await sizes(settings)
-    found: dict[str, Any] = {"ingest": [], "growth": []}
+    ingest: list[dict[str, Any]] = []
+    growth: list[dict[str, Any]] = []
     done = 0
     for size in session.pace.sizes:
         say(f"Filling: {size:,} documents")
         filled = await fill(client, session.collection, session.dataset, range(done, size), vectors=True)
-        found["ingest"].append(as_ingest(filled, upto=size))
+        ingest.append(as_ingest(filled, upto=size))
         if not done:
-            found["noise_small"] = await noise(session)
-            say_noise(found["noise_small"], say=say)
+            apart = await noise(session)
+            say_noise(apart, say=say)
+            yield {"noise_small": apart, "noise": apart}
         done = size
-        found["growth"] += await stage(session, size)
-    found["disk"] = per_document(empty, await sizes(settings), documents=done)
+        growth += await stage(session, size)
+    yield {"ingest": ingest, "growth": growth, "disk": per_document(empty, await sizes(settings), documents=done)}
+    yield await database(session, settings)
     say("The noise at this size")
-    found["noise"] = await noise(session)
+    yield {"noise": await noise(session)}
     say("Closed loops")
-    found["loads"], found["paired"] = await closed(session)
+    loads, paired = await closed(session)
+    yield {"loads": loads, "paired": paired}
     say("Filters, and recall over latency")
-    found["filters"] = await selectivity(session)
-    found["curve"] = await recall_curve(session)
-    most = {load["embedding"]: load["per_second"] for load in found["loads"] if load["mode"] == "hybrid"}
+    yield {"filters": await selectivity(session), "curve": await recall_curve(session)}
+    most = {load["embedding"]: load["per_second"] for load in loads if load["mode"] == "hybrid"}
+    async for part in open_loops(session, most, say=say):
+        yield part
+    say("Documents that the service embeds")
+    yield {"ingest": [*ingest, await embedded(session)]}
+
+
+async def open_loops(session: Session, most: Mapping[str, float], *, say: Say) -> AsyncIterator[dict[str, Any]]:
+    """`most` is what closed loops got a second, by whether embeddings were cached."""
     say("Open loops: the knee, and 80 % of it")
-    found["steady"], found["not_measured"] = [], []
-    knee = 0.0
+    found: list[dict[str, Any]] = []
+    missing: list[str] = []
     for embedding in ("cached", "cold"):
         try:
-            each = await steady(session, hot=embedding == "cached", closed_per_second=most[embedding])
+            found.append(await steady(session, hot=embedding == "cached", closed_per_second=most[embedding]))
         except BenchError as error:  # A service without a knee has other figures.
-            found["not_measured"].append(f"the open loop, {embedding}: {error}")
-        else:
-            found["steady"].append(each)
-            knee = each["knee"]
+            missing.append(f"the open loop, {embedding}: {error}")
+        yield {"steady": found, "not_measured": missing}
     say("Searches while documents are written")
-    found["writing"] = await writing(session, knee=knee or most["cold"])
-    say("Documents that the service embeds")
-    found["ingest"].append(await embedded(session))
-    return found
+    yield {"writing": await writing(session, knee=found[-1]["knee"] if found else most["cold"])}
 
 
 async def embedded(session: Session) -> dict[str, Any]:

@@ -11,7 +11,7 @@ MODES = ("hybrid", "semantic", "lexical")
 
 async def stage(session: Session, size: int) -> list[dict[str, Any]]:
     """One client, embeddings cached, half whole titles, half three words, once so many documents are there."""
-    loads = {mode: Load(Asking(mode), count=session.pace.serial) for mode in MODES}
+    loads = {mode: Load(Asking(mode), count=max(10, session.pace.serial // 2)) for mode in MODES}
     here = session.at_size(size)
     series = await in_turns(here, loads, rounds=session.pace.rounds)
     return [{"documents": size} | each.written(here) for each in series.values()]
