@@ -25,7 +25,7 @@ from bench.plot import draw
 from bench.prepare import prepare
 from bench.readme import write_readme
 from bench.report import page
-from bench.result import read_result, write_result
+from bench.result import read_result, slim, write_result
 from bench.run import Options, run
 
 FOLDER = Path(".bench")
@@ -176,13 +176,17 @@ def compare_(
 def report(
     file: Annotated[Path, typer.Argument(help="A result.")] = PUBLISHED,
     *,
-    readme: Annotated[bool, typer.Option("--readme", help="Write its table into README.md instead.")] = False,
+    readme: Annotated[
+        bool,
+        typer.Option("--readme", help="Put its table into README.md and what it is made from into the repository."),
+    ] = False,
 ) -> None:
     """Print a result as one page of Markdown."""
     with told_plainly():
         result = read_result(file)
         if readme:
-            write_readme(README, result)
+            write_result(slim(result.found), PUBLISHED)
+            write_readme(README, read_result(PUBLISHED))
         else:
             typer.echo(page(result), nl=False)
 

@@ -11,12 +11,12 @@ class Pace:
     one rate of the ramp, `steady` how long 80 % of the knee, `writing` each of four turns with and without writes.
     """
 
-    sizes: tuple[int, ...] = (1_000, 5_000, 10_000, 25_000)
+    sizes: tuple[int, ...] = (1_000, 10_000, 25_000)
     queries: int = 12_000
     hot: int = 400
     assessed: int = 400
     rounds: int = 5
-    serial: int = 200
+    serial: int = 120
     seconds: float = 2.5
     concurrency: tuple[int, ...] = (1, 8, 32)
     step: float = 3.0

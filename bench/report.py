@@ -118,7 +118,7 @@ def steady(found: Mapping[str, Any]) -> Iterator[str]:
         for each in found["steady"]
     ]
     yield table(["load", "knee, a second", "offered", "p50", "p95", "p99", "p99.9", "p99.9 / p50", "failures"], rows)
-    turns = found["steady"][0]["turns"]
+    turns = found["steady"][0]["each"]
     yield f"p99.9 / p50 is the median of {len(turns)} turns; the goal is {found['steady'][0]['goal']:g} without a failure."
 
 
@@ -243,4 +243,5 @@ def setting(found: Mapping[str, Any]) -> Iterator[str]:
     if found.get("database"):
         chosen = [[f"`{name}`", f"`{value}`"] for name, value in found["database"]["settings"].items()]
         yield table(["setting of Postgres", "value"], chosen)
-        yield "\n".join(plan_lines(found["database"]["plan"]))
+        if found["database"].get("plan"):
+            yield "\n".join(plan_lines(found["database"]["plan"]))

@@ -38,6 +38,16 @@ def write_result(found: dict[str, Any], file: Path) -> None:
     unfinished.replace(file)
 
 
+BULKY = frozenset({"histogram", "paired", "rounds", "turns", "plan"})
+
+
+def slim(found: Any) -> Any:  # noqa: ANN401 - any JSON
+    """What tables and pictures need: small enough to be committed, and not enough to be compared with."""
+    if isinstance(found, dict):
+        return {name: slim(value) for name, value in found.items() if name not in BULKY}
+    return [slim(each) for each in found] if isinstance(found, list) else found
+
+
 def read_result(file: Path) -> Result:
     try:
         found = orjson.loads(file.read_bytes())
