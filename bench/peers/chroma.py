@@ -3,8 +3,9 @@
 import base64
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import orjson
 
@@ -25,13 +26,16 @@ BATCH, SENDERS = 1_000, 4
 class Chroma:
     name = "chroma"
 
-    def __init__(self, origin: Origin, dataset: Dataset) -> None:
+    def __init__(self, origin: Origin, dataset: Dataset, restart: Callable[[], Awaitable[None]]) -> None:
         self.origin, self.dataset, self.texts = origin, dataset, whole_texts(dataset)
         self.collection = ""
+        self._restart = restart
 
     async def use(self, effort: int) -> None:
+        """An index that is in memory keeps the `ef` with which it was opened, so the server starts anew."""
         body = {"new_configuration": {"hnsw": {"ef_search": effort}}}
         await ask(self.origin, self.origin.request("PUT", f"{DATABASE}/collections/{self.collection}", body))
+        await self._restart()
 
     def vector_request(self, query: int, *, share: float | None = None) -> bytes:
         vector = [float(number) for number in self.dataset.query_vectors[query]]
@@ -91,14 +95,21 @@ class Chroma:
 @asynccontextmanager
 async def open_chroma(dataset: Dataset, environment: Environment, folder: StateFolder) -> AsyncIterator[Chroma]:
     origin = Origin(LOOPBACK, free_port())
-    data = folder.subfolder("chroma")
-    argv = [str(environment.program("chroma")), "run", "--path", str(data)]
-    async with running(
+    program, data = environment.program("chroma"), folder.subfolder("chroma")
+    start = partial(
+        running,
         "chroma",
-        [*argv, "--host", origin.host, "--port", str(origin.port)],
+        [str(program), "run", "--path", str(data), "--host", origin.host, "--port", str(origin.port)],
         origin=origin,
         ready="/api/v2/heartbeat",
         folder=folder,
         environment={"ANONYMIZED_TELEMETRY": "False"},
-    ):
-        yield Chroma(origin, dataset)
+    )
+    async with AsyncExitStack() as server:
+        await server.enter_async_context(start())
+
+        async def restart() -> None:
+            await server.aclose()
+            await server.enter_async_context(start())
+
+        yield Chroma(origin, dataset, restart)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class LibraryPeer:
         except OSError:
             line = b""
         if not line:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), END_SECONDS)  # Its last words are written as it goes.
             raise PeerError(f"{self.name} ended: {last_words(self._log)}")
         answer: dict[str, Any] = orjson.loads(line)
         if "error" in answer:
@@ -73,13 +75,20 @@ def last_words(log: Path) -> str:
 
 @asynccontextmanager
 async def open_library(
-    name: str, environment: Environment, *, given: Path, address: str, logs: Path
+    name: str,
+    environment: Environment,
+    *,
+    given: Path,
+    address: str,
+    logs: Path,
+    program: Sequence[str] | None = None,
 ) -> AsyncIterator[LibraryPeer]:
-    """`address` is what `over_<name>.py` needs: a folder of its own, or a database."""
+    """`address` is what `over_<name>.py`, or another `program`, needs: a folder of its own, or a database."""
     log = logs / f"{name}.log"
+    chosen = program or ("-m", f"bench.peers.inside.over_{name}")
     with log.open("wb") as words:
         process = await asyncio.create_subprocess_exec(
-            *(str(environment.python), "-m", f"bench.peers.inside.over_{name}", str(given), address),
+            *(str(environment.python), *chosen, str(given), address),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=words,
@@ -90,11 +99,10 @@ async def open_library(
     try:
         yield LibraryPeer(name, process, log)
     finally:
-        if process.returncode is None:
-            assert process.stdin is not None  # noqa: S101
+        if process.stdin is not None:
             process.stdin.close()  # It reads to the end of its commands and goes.
-            try:
-                await asyncio.wait_for(process.wait(), END_SECONDS)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        try:
+            await asyncio.wait_for(process.wait(), END_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()

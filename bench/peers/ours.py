@@ -30,7 +30,7 @@ class Service:
     name = "ours"
 
     def __init__(self, origin: Origin, key: str, dataset: Dataset) -> None:
-        self.origin, self.dataset = origin, dataset
+        self.origin, self.key, self.dataset = origin, key, dataset
         self.collection = ""
         self.effort: int | None = None
         self._headers = {"Authorization": f"Bearer {key}"}
@@ -141,5 +141,8 @@ async def open_service(dataset: Dataset, folder: StateFolder) -> AsyncIterator[S
         folder=folder,
         directory=ROOT,
     ):
+        # It answers before it has greeted whoever started it; the key and its settings are written down by then.
+        while not ((state / "api_key").is_file() and (state / "environment").is_file()):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(PAUSE)
         key = (state / "api_key").read_text(encoding="ascii").strip()
         yield Service(origin, key, dataset)

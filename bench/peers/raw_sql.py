@@ -40,5 +40,5 @@ class RawSql:
 @asynccontextmanager
 async def open_raw_sql(service: Service, dataset: Dataset, state: Path) -> AsyncIterator[RawSql]:
     settings = own_settings({"DATA_DIR": str(state)})
-    async with open_parts(service.collection, settings=settings) as parts:
+    async with open_parts(service.collection, settings=settings, api_key=service.key) as parts:
         yield RawSql(parts, dataset)

@@ -135,7 +135,8 @@ async def time_parts(question: str, parts: Parts, *, times: Times) -> None:
 
 
 @asynccontextmanager
-async def open_parts(name: str, *, settings: Settings) -> AsyncIterator[Parts]:
+async def open_parts(name: str, *, settings: Settings, api_key: str | None = None) -> AsyncIterator[Parts]:
+    """`api_key` is of the collection's tenant; by default the one that the environment names."""
     primary = open_primary(settings)
     embedder = open_own_embedder(settings)
     address = Address.parse(
@@ -143,7 +144,7 @@ async def open_parts(name: str, *, settings: Settings) -> AsyncIterator[Parts]:
     )
     try:
         async with primary.begin() as connection:
-            tenant_id = await tenant_of_key(connection, find_address(os.environ).api_key)
+            tenant_id = await tenant_of_key(connection, api_key or find_address(os.environ).api_key)
             profile = await find_profile(connection, embedder.name)
         if tenant_id is None:
             raise CommandError("The database at DATABASE_URL does not know the key: it is another service's.")
