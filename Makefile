@@ -10,7 +10,7 @@ DATA ?= ../shared/data
 INPUTS := pyproject.toml $(wildcard constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer rehearse bench check lint-migrations docs eval figures recall format clean
+.PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer rehearse bench check lint-migrations docs eval figures recall bench-peers format clean
 
 ##@ Use it
 help: ## List the targets
@@ -93,6 +93,9 @@ bench: $(VENV)/.installed-bench ## The benchmark, with a service of its own: loa
 	@$(IN) -m bench report bench/results/latest.json > bench/results/latest.md
 	@$(IN) -m bench plot bench/results/latest.json
 	@echo "bench/results/latest.md"
+
+bench-peers: $(VENV)/.installed ## The service beside Chroma, txtai, LanceDB and others in one run: 25 minutes at most
+	@DATA="$(DATA)" $(IN) -m bench.peers $(PEERS)
 
 ##@ Clean up
 clean: ## Remove .venv, caches and builds; the data in .local stays

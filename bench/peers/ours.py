@@ -21,6 +21,7 @@ from service.local.ports import LOOPBACK, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, SENDERS = 1_000, 4  # Lines of a request, the most that there may be; requests at a time.
+LEG = 100  # Candidates.
 PAUSE = 0.05
 PATIENCE = 900.0
 SETTLED = ("pending", "processing")
@@ -54,6 +55,11 @@ class Service:
     def hybrid_request(self, query: int) -> bytes:
         """All of it as it comes by default."""
         return self._search({"query": self.dataset.queries[query], "limit": LIMIT})
+
+    def tuned_hybrid_request(self, query: int) -> bytes:
+        """As many candidates from each leg as txtai and langchain-postgres take, the semantic ones from the graph."""
+        tuned = {"fusion": {"window": LEG}, "params": {"ef_search": LEG}}
+        return self._search({"query": self.dataset.queries[query], "limit": LIMIT, **tuned})
 
     def lexical_request(self, query: int) -> bytes:
         return self._search({"query": self.dataset.queries[query], "mode": "lexical", "limit": LIMIT})

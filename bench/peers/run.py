@@ -113,7 +113,11 @@ class Run:
         exact = await self.exact()
         async with AsyncExitStack() as stack:
             raw = await stack.enter_async_context(open_raw_sql(service, self.dataset, self.folder.path / "service"))
-            sides: dict[str, Ask] = {hybrid.OURS: http_side(service), hybrid.RAW: library_side(raw.search)}
+            sides: dict[str, Ask] = {
+                hybrid.OURS: http_side(service),
+                hybrid.TUNED: http_side(service, service.tuned_hybrid_request),
+                hybrid.RAW: library_side(raw.search),
+            }
             for name in ("txtai", "lancedb", "langchain"):
                 if name not in self.installed:
                     continue
