@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 from service.db.owner import as_owner
 from service.db.read_pool import Reader, Row
 from service.db.retrieval import Statement
+from service.domain.filters import parse_filter
+from service.domain.queries import Limits, Query
 from service.resources import Resources
+from service.search.running import ALL, WALKED_CHUNKS, exact_chunks
 from tests.api_calls import Api
 from tests.search_calls import Library, analyze, direct_url, directions, halves, library, working
 
@@ -211,3 +215,14 @@ async def test_few_chunks_are_scored_whole_whatever_the_words_cost(crowd: Librar
     for fields in ({}, {"filter": {"attributes.half": 0}}):
         found = await thrifty.ask("rare common", mode="lexical", limit=100, **fields)
         assert (len(found.hits), found.warnings) == (100, ())
+
+
+def test_whoever_sets_the_graphs_knob_gets_the_graph_unless_a_filter_needs_the_scan() -> None:
+    usual, wide = Query("bear"), Limits(ef_search=80)
+    filtered = parse_filter({"source": "den"}, declared={})
+
+    assert exact_chunks(usual, 20_000) == 20_000
+    assert exact_chunks(replace(usual, limits=wide), 20_000) == WALKED_CHUNKS
+    assert exact_chunks(replace(usual, limits=wide), 100) == 100
+    assert exact_chunks(replace(usual, limits=wide, filter=filtered), 20_000) == 20_000
+    assert exact_chunks(replace(usual, limits=Limits(ef_search=80, exact=True)), 20_000) == ALL

@@ -64,7 +64,8 @@ class FusionBody(Body):
 
 class ParamsBody(Body):
     ef_search: Annotated[int, Field(ge=1, le=1000), WHOLE] | None = Field(
-        default=None, description="HNSW's candidate list."
+        default=None,
+        description="HNSW's candidate list; without a filter the graph is walked from 2,000 chunks.",
     )
     exact: bool = Field(default=False, description="Scan every chunk that passes the filter.")
     budget: Annotated[int, Field(ge=1, le=100_000_000), WHOLE] | None = Field(

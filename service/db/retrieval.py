@@ -42,7 +42,8 @@ TENANT_SETTING = "app.tenant_id"  # What row security reads.
 TENANT = bindparam("tenant", type_=Text)
 EXACT = bindparam("exact_chunks", type_=Integer)
 SHAPES = 64  # Prepared for ever on every connection; a rarer shape runs unprepared.
-WINDOWS = (WINDOW, WINDOW * WIDENING)  # What nearly every search asks for: no client can use the shapes up with others.
+# What nearly every search asks for, and the round numbers of those who page no further: no client can use the shapes up.
+WINDOWS = (WINDOW, WINDOW * WIDENING, 10, 20, 50, 100)
 
 
 @dataclass(frozen=True, slots=True)
