@@ -14,7 +14,8 @@ from service.local.postgres import EmbeddedPostgres
 async def open_database(folder: Path) -> AsyncIterator[str]:
     """Its address; empty at the start, gone at the end."""
     shutil.rmtree(folder, ignore_errors=True)
-    server = EmbeddedPostgres(folder)
+    # langchain-postgres commits every row by itself; how fast it is filled is no figure, and reads do not notice.
+    server = EmbeddedPostgres(folder, settings={"synchronous_commit": "off"})
     await server.start()
     try:
         connection = await asyncpg.connect(server.url())
