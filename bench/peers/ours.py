@@ -1,6 +1,7 @@
 """The service itself, started with its default settings in a folder of its own, and asked as any client asks it."""
 
 import asyncio
+import shlex
 import sys
 import time
 import uuid
@@ -18,19 +19,20 @@ from bench.peers.processes import running
 from bench.peers.sides import LIMIT, with_texts
 from service.local.folder import StateFolder
 from service.local.ports import LOOPBACK, free_port
+from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, SENDERS = 1_000, 4  # Lines of a request, the most that there may be; requests at a time.
 LEG = 100  # Candidates.
+WORKERS_SETTING = "SERVE_WORKERS"
 PAUSE = 0.05
 PATIENCE = 900.0
 SETTLED = ("pending", "processing")
 
 
 class Service:
-    name = "ours"
-
-    def __init__(self, origin: Origin, key: str, dataset: Dataset) -> None:
+    def __init__(self, origin: Origin, key: str, dataset: Dataset, *, name: str = "ours") -> None:
+        self.name = name
         self.origin, self.key, self.dataset = origin, key, dataset
         self.collection = ""
         self.effort: int | None = None
@@ -133,6 +135,30 @@ class Service:
 def _counted(status: dict[str, Any]) -> tuple[int, int]:
     documents = status["documents"]
     return documents["indexed"], documents["pending"] + documents["processing"]
+
+
+def can_serve_with_workers() -> bool:
+    return WORKERS_SETTING.lower() in Settings.model_fields
+
+
+@asynccontextmanager
+async def open_workers(service: Service, folder: StateFolder, count: int) -> AsyncIterator[Service]:
+    """The same data behind one port and several processes, beside the service that runs already."""
+    lines = (folder.path / "service" / "environment").read_text(encoding="utf-8").splitlines()
+    written = dict(word.split("=", 1) for line in lines for word in shlex.split(line))
+    origin = Origin(LOOPBACK, free_port())
+    async with running(
+        "workers",
+        [sys.executable, "-m", "service", "serve"],
+        origin=origin,
+        ready="/readyz",
+        folder=folder,
+        environment={**written, "PORT": str(origin.port), WORKERS_SETTING: str(count)},
+        directory=ROOT,
+    ):
+        several = Service(origin, service.key, service.dataset, name=f"{service.name} with {count} workers")
+        several.collection, several.effort = service.collection, service.effort
+        yield several
 
 
 @asynccontextmanager

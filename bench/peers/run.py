@@ -19,7 +19,7 @@ from bench.peers.given import write_given
 from bench.peers.hybrid import Ask, http_side, library_side
 from bench.peers.latencies import over_http
 from bench.peers.library import LibraryPeer, open_library
-from bench.peers.ours import Service, open_service
+from bench.peers.ours import Service, can_serve_with_workers, open_service, open_workers
 from bench.peers.postgres import open_database
 from bench.peers.raw_sql import open_raw_sql
 from bench.peers.report import Report
@@ -29,6 +29,7 @@ from service.local.folder import StateFolder
 
 PEERS = ("chroma", "txtai", "lancedb", "langchain", "limits")
 LIBRARIES_OF_LIMITS = ("bm25s", "tantivy")
+WORKERS = 3  # Processes, where there can be several; Postgres and the client need what is left.
 AT_ONCE = 2  # Installations.
 NOISE_EF = 100  # The service's default, before anything is tuned.
 
@@ -105,6 +106,12 @@ class Run:
                 for side, point in zip(("ours", "chroma"), tuned, strict=True)
             }
             self.report.rows += await vector_search.throughput(service, chroma, measure, tuned, rounds=self.rounds)
+            if can_serve_with_workers():
+                self.say(f"{WORKERS} processes of the service")
+                async with open_workers(service, self.folder, WORKERS) as several:
+                    self.report.rows += await vector_search.throughput(
+                        several, chroma, measure, tuned, rounds=self.rounds
+                    )
             self.report.rows += await vector_search.filtered(service, chroma, measure, rounds=self.rounds)
             self.report.rows.append(await ingest.ingest(service, chroma, self.dataset, rounds=self.rounds))
         await service.settle(service.collection)

@@ -94,7 +94,7 @@ async def throughput(
         ]
         rows.append(
             Row(
-                f"vector search through HTTP, searches/s over {theirs.name}'s, concurrency {concurrency}",
+                f"vector search through HTTP, {ours.name}, searches/s over {theirs.name}'s, concurrency {concurrency}",
                 ratio,
                 f"{ratio:.2f} (rounds {least:.2f} to {most:.2f}; {'; '.join(shown)})",
                 goal=goal,
