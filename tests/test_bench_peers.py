@@ -3,7 +3,7 @@
 import asyncio
 import math
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from bench.dataset import Dataset
-from bench.peers import hybrid, vector_search
+from bench.peers import hybrid, ingest, vector_search
 from bench.peers.chroma import Chroma
 from bench.peers.environments import Environment, prepare
 from bench.peers.failures import PeerError
@@ -29,6 +29,7 @@ from bench.peers.sides import with_texts
 from bench.peers.tuning import Point, equal, equal_recall, points_of
 from bench.peers.verdicts import Goal, Row, exit_code, failure
 
+GOAL = Goal("≥", 2)
 HERE = Environment("here", Path(sys.executable), {})
 # A library that knows the order of the ids, fails for query 2 and prints what must not get between the answers.
 STAND_IN = """
@@ -129,7 +130,7 @@ def refusing_pip(argv: list[str], name: str) -> str:
 
 
 @asynccontextmanager
-async def serving(status: int, body: bytes, *, connections: int) -> AsyncIterator[Origin]:
+async def serving(status: int, body: bytes) -> AsyncIterator[Origin]:
     """In two chunks each, until its connections are closed."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -142,24 +143,26 @@ async def serving(status: int, body: bytes, *, connections: int) -> AsyncIterato
             writer.write(parts + b"0\r\n\r\n")
 
     async def until_gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             await answer(reader, writer)
         writer.close()
         gone.release()
 
+    opened: list[asyncio.StreamWriter] = []
     gone = asyncio.Semaphore(0)
     server = await asyncio.start_server(until_gone, "127.0.0.1", 0)
     try:
         yield Origin(*server.sockets[0].getsockname())
     finally:
-        for _ in range(connections):
+        for _ in opened:
             await gone.acquire()
         server.close()
         await server.wait_closed()
 
 
 async def test_every_request_is_sent_once_on_connections_that_are_kept() -> None:
-    async with serving(200, b'{"hits": []}', connections=4) as origin:
+    async with serving(200, b'{"hits": []}') as origin:
         load = await closed_loop(origin, [origin.request("POST", "/", {})] * 20, concurrency=4)
 
     assert sorted(answer.request for answer in load.answers) == list(range(20))
@@ -167,7 +170,7 @@ async def test_every_request_is_sent_once_on_connections_that_are_kept() -> None
 
 
 async def test_a_refused_search_is_a_failure_and_no_fast_answer() -> None:
-    async with serving(503, b"overloaded", connections=1) as origin:
+    async with serving(503, b"overloaded") as origin:
         with pytest.raises(PeerError, match="503: overloaded"):
             await closed_loop(origin, [origin.request("GET", "/")], concurrency=1)
 
@@ -294,3 +297,73 @@ def test_the_report_shows_what_failed_and_what_is_unequal() -> None:
     assert "**Not equal: recall differs.**" in report.as_markdown()
     assert [row["outcome"] for row in written["rows"]] == ["failed", "missed"]
     assert written["versions"]["ours"]["python"]
+
+
+class StandIn:
+    """A server that finds what it was told to: everything from a step of the ladder on, too little below it."""
+
+    def __init__(self, name: str, origin: Origin, finds_from: int) -> None:
+        self.name, self.origin = name, origin
+        self.finds_from, self.effort = finds_from, 0
+        self.filled: list[str] = []
+
+    async def use(self, effort: int) -> None:
+        self.effort = effort
+
+    def vector_request(self, query: int, *, share: float | None = None) -> bytes:
+        return self.origin.request("POST", "/", {"query": query, "share": share})
+
+    def found(self, body: bytes) -> list[str]:
+        ids: list[str] = orjson.loads(body)["ids"]
+        return ids if self.effort >= self.finds_from else ids[:-1]
+
+    async def new_collection(self) -> str:
+        self.filled.append(self.name)
+        return self.name
+
+    async def drop(self, collection: str) -> None:
+        self.filled.remove(collection)
+
+    def batches(self, collection: str, places: Sequence[int]) -> list[bytes]:
+        return [self.origin.request("POST", f"/{collection}", list(places))]
+
+    async def send(self, collection: str, requests: Sequence[bytes], *, documents: int) -> float:
+        load = await closed_loop(self.origin, requests, concurrency=1)
+        assert (collection, documents) == (self.name, len(make_dataset()))
+        return load.seconds
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[StandIn, StandIn]]:
+    async with serving(200, orjson.dumps({"ids": make_dataset().ids})) as origin:
+        yield StandIn("ours", origin, 40), StandIn("chroma", origin, 100)
+
+
+async def test_each_side_is_turned_to_its_own_step_and_both_are_measured_there(
+    pair: tuple[StandIn, StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("ASKED", 8), ("TUNED_ON", 8), ("FILTERED", 8), ("LOAD_SECONDS", 0.02), ("GOALS", {2: GOAL})):
+        monkeypatch.setattr(vector_search, name, value)
+    ours, theirs = pair
+    measure = vector_search.Measure(make_dataset())
+
+    tuned = await vector_search.tune((ours, theirs), measure)
+    searches = await vector_search.throughput(ours, theirs, measure, tuned, rounds=1)
+    filtered = await vector_search.filtered(ours, theirs, measure, rounds=1)
+    floor = await vector_search.noise(ours, rounds=1)
+
+    assert (ours.effort, theirs.effort) == (40, 100)
+    assert [point.recall for point in tuned] == [1, 1]
+    assert [row.outcome for row in floor] == ["no goal"]
+    assert all(row.value for row in [*searches, *filtered, *floor])
+    assert "recall 1.0000, ef 100" in searches[0].measured
+    assert {row.goal for row in filtered} == {vector_search.FILTERED_GOAL}
+
+
+async def test_ingest_is_compared_until_all_is_found_and_leaves_nothing_behind(pair: tuple[StandIn, StandIn]) -> None:
+    row = await ingest.ingest(*pair, make_dataset(), rounds=2)
+
+    assert row.goal == ingest.GOAL
+    assert row.value is not None
+    assert row.value > 0
+    assert [side.filled for side in pair] == [[], []]
