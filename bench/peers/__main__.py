@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from bench.dataset import load
 from bench.failures import BenchError
+from bench.peers.failures import PeerError
 from bench.peers.report import Report, write_report
 from bench.peers.rounds import ROUNDS
 from bench.peers.run import PEERS, Run
@@ -46,6 +48,7 @@ def peers(
     if unknown := set(only or ()) - set(PEERS):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(PEERS)}", param_hint="--only")
     say_if_busy()
+    begun, state = time.monotonic(), state.absolute()
     place = StateFolder(state / "peers")
     try:
         dataset = load(size, data=data if data.is_dir() else None, cache=state / "vectors")
@@ -55,10 +58,10 @@ def peers(
     report = Report(size, rounds, dataset.source)
     run = Run(dataset, fresh(place), state / "environments", tuple(only or PEERS), rounds, report, say)
     try:
-        uvloop.run(until_told(run, seconds=60 * minutes))
+        uvloop.run(until_told(run, seconds=60 * minutes - (time.monotonic() - begun)))
     except TimeoutError:
         report.rows.append(failure("the whole run", f"{minutes:g} minutes are over (--minutes)"))
-    except StackError as error:
+    except (StackError, PeerError) as error:
         report.rows.append(failure("the service", error))
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(130) from None
