@@ -43,9 +43,7 @@ def prepare(name: str, folder: Path) -> Environment:
 
 def run(argv: list[str], name: str) -> str:
     try:
-        done = subprocess.run(  # noqa: S603 - spelled above, from requirements that are committed
-            argv, capture_output=True, text=True, timeout=60 * MINUTES, check=False
-        )
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60 * MINUTES, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PeerError(f"{name} could not be installed: {error}") from None
     if done.returncode:

@@ -118,8 +118,8 @@ def revision() -> str:
 
 
 def git(*argv: str) -> str:
-    done = subprocess.run(  # noqa: S603 - spelled above
-        ["git", *argv],  # noqa: S607 - whichever git there is
+    done = subprocess.run(
+        ["git", *argv],
         cwd=ROOT,
         capture_output=True,
         text=True,
