@@ -117,7 +117,7 @@ def ids_statement(
 def values_of(
     collection: Collection, filter_: Filter | None, sort: Sort | None, *, after: Position | None, limit: int
 ) -> dict[str, object]:
-    values: dict[str, object] = {"collection": collection.id, "limit": limit}
+    values: dict[str, object] = {"collection": collection.id, "tenant": str(collection.tenant_id), "limit": limit}
     if after is not None:
         values |= {"last": after.value, "last_id": after.id}
     if sort is not None:
