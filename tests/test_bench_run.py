@@ -20,7 +20,7 @@ from bench.parts.writing import writing
 from bench.place import Place
 from bench.quality import Lexemes, read_lexemes
 from bench.run import per_document
-from bench.session import Load, Session
+from bench.session import Load, Session, hit_share
 from service.db.keys import create_key
 from service.db.owner import as_owner
 from service.resources import Resources
@@ -72,9 +72,15 @@ async def test_closed_loops_have_recall_and_stages_of_their_own_answers(session:
     assert hybrid["ndcg"] == pytest.approx(hybrid["exact_ndcg"], abs=0.02)
     assert hybrid["sent"] == PACE.serial * PACE.rounds
     assert hybrid["stages"].keys() == {"embedding", "statement", "rest", "total"}
-    assert (hybrid["cache_hits"], cold["cache_hits"]) == (1.0, 0.0)
+    assert (hybrid["cache_hits"], cold["cache_hits"]) == (0.0, 0.0)  # `hashing` remembers nothing, and it is said.
     assert [len(rounds) for rounds in paired.values()] == [PACE.rounds] * 4
     assert asked == [list(range(20, 30)), list(range(30, 40))]  # The same in every run, to be paired with another's.
+
+
+def test_the_share_of_remembered_queries_is_of_those_that_needed_an_embedding() -> None:
+    assert hit_share({"cached": 5, "computed": 5}, {"cached": 8, "computed": 6, "joined": 0}) == 0.75
+    assert hit_share({"cached": 5}, {"cached": 5}) is None
+    assert hit_share({}, {}) is None
 
 
 async def test_a_wrong_hit_lowers_recall(session: Session) -> None:
