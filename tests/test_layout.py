@@ -77,12 +77,14 @@ def pins() -> dict[str, str]:
     return {normal(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 
+PEERS = "bench/peers/inside"
+
+
 def imported_modules(folder: str) -> Iterator[str]:
     """Top-level names of everything that is imported below a folder, inside functions too."""
     for file in (ROOT / folder).rglob("*.py"):
-        if (
-            "node_modules" in file.parts or file.name == "locustfile.py"
-        ):  # For whoever has Locust: it is nobody's extra.
+        # Nobody's extras: Locust is for those who have it, and each peer of the benchmark has an environment of its own.
+        if "node_modules" in file.parts or file.name == "locustfile.py" or file.is_relative_to(ROOT / PEERS):
             continue
         for node in ast.walk(ast.parse(file.read_bytes())):
             if isinstance(node, ast.Import):

@@ -152,8 +152,12 @@ async def test_every_request_is_answered_as_documented(
 ) -> None:
     (api, ids), newcomer = world, await connect("newcomer")
     sent: set[str] = set()
-    # What deletes comes last: documents first, then their collection.
-    ordered = sorted(operations(document), key=lambda each: (each[0] == "delete", "documents" not in each[1]))
+    # What deletes comes last: documents first, and the collection at the very end.
+    last = "delete_collection"
+    ordered = sorted(
+        operations(document),
+        key=lambda each: (each[0] == "delete", "documents" not in each[1], each[2]["operationId"] == last),
+    )
     for method, path, operation in ordered:
         name = operation["operationId"]
         url = url_of(path, operation, ids)

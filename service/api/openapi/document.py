@@ -37,6 +37,7 @@ ANSWERS: tuple[type[BaseModel], ...] = (
     models.Documents,
     models.Chunks,
     models.BatchAnswer,
+    models.BulkLoad,
     models.Health,
     SearchResponse,
     SearchBatchResponse,

@@ -15,6 +15,7 @@ COLLECTIONS = Answer("A page of collections", models.Collections, (), {"the last
 BULK_LOAD = Answer("How the index of vectors stands", models.BulkLoad, (), {"put off": {"index": "deferred"}})
 STATUS = Answer("How far it is", models.CollectionStatus, (), {"one to go": examples.COLLECTION_STATUS})
 
+CHANGED_BULK_LOAD = replace(BULK_LOAD, headers=("X-Commit-Token",))
 CHANGED_COLLECTION = replace(COLLECTION, headers=("X-Commit-Token",))
 DOCUMENT = Answer("The document", models.Document, ("ETag",), {"indexed": examples.DOCUMENT, "failed": examples.FAILED})
 CHANGED = replace(DOCUMENT, headers=("ETag", "X-Commit-Token"))
