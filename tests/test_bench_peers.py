@@ -342,7 +342,7 @@ async def pair() -> AsyncIterator[tuple[StandIn, StandIn]]:
 async def test_each_side_is_turned_to_its_own_step_and_both_are_measured_there(
     pair: tuple[StandIn, StandIn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("ASKED", 8), ("TUNED_ON", 8), ("FILTERED", 8), ("LOAD_SECONDS", 0.02), ("GOALS", {2: GOAL})):
+    for name, value in (("ASKED", 8), ("LATER", 3), ("FILTERED", 8), ("LOAD_SECONDS", 0.02), ("GOALS", {2: GOAL})):
         monkeypatch.setattr(vector_search, name, value)
     ours, theirs = pair
     measure = vector_search.Measure(make_dataset())
@@ -367,3 +367,28 @@ async def test_ingest_is_compared_until_all_is_found_and_leaves_nothing_behind(p
     assert row.value is not None
     assert row.value > 0
     assert [side.filled for side in pair] == [[], []]
+
+
+async def test_rounds_begin_further_on_and_answers_stay_with_their_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector_search, "ASKED", 8)
+    monkeypatch.setattr(vector_search, "LATER", 3)
+    asked: list[int] = []
+
+    async def over_http(_side: object, requests: Sequence[bytes], **_: object) -> Round:
+        asked.append(json_of(requests[0])["query"])
+        return Round([0.1], 1, 0, {0: [str(json_of(requests[0])["query"])]})
+
+    monkeypatch.setattr(vector_search, "over_http", over_http)
+    ask = vector_search.loop(StandIn("ours", Origin("h", 1), 0), 1)
+    rounds = [await ask() for _ in range(4)]
+
+    assert asked == [0, 3, 6, 1]
+    assert vector_search.merged(rounds) == {0: ["0"], 3: ["3"], 6: ["6"], 1: ["1"]}
+
+
+def test_recall_is_of_the_queries_that_both_sides_have_answered() -> None:
+    measure = vector_search.Measure(make_dataset())
+    right, nothing = measure.dataset.ids, list[str]()
+    found = {"ours": {0: right}, "chroma": {0: right, 1: nothing}}
+
+    assert vector_search.recalls_of(found, measure, measure.truth()) == {"ours": 1, "chroma": 1}

@@ -1,7 +1,9 @@
 """Neighbours of a vector through HTTP: the service over Chroma's server, both at one recall, both with texts."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from itertools import count
 from statistics import median
 
 import numpy as np
@@ -13,8 +15,8 @@ from bench.peers.sides import LIMIT, VectorServer
 from bench.peers.tuning import Point, equal, equal_recall, points_of
 from bench.peers.verdicts import Goal, Row
 
-ASKED = 1_000  # Queries, whose answers are compared with the truth.
-TUNED_ON = 500
+ASKED = 500  # Queries, whose answers are compared with the truth; the same for tuning and for measuring.
+LATER = 100  # So many queries further on each round begins: a slow side too meets them all.
 FILTERED = 200  # Queries of a round.
 LOAD_SECONDS = 2.0
 GOALS = {1: Goal("≥", 1.3), 8: Goal("≥", 2), 32: Goal("≥", 2)}
@@ -44,7 +46,7 @@ async def tune(sides: tuple[VectorServer, VectorServer], measure: Measure) -> tu
 
     async def recall_at(side: VectorServer, effort: int) -> float:
         await side.use(effort)
-        requests = [side.vector_request(query) for query in range(TUNED_ON)]
+        requests = [side.vector_request(query) for query in range(ASKED)]
         return measure.recall((await over_http(side, requests, concurrency=4)).found, truth)
 
     ours, theirs = [await points_of(partial(recall_at, side)) for side in sides]
@@ -70,8 +72,15 @@ async def noise(side: VectorServer, *, rounds: int) -> list[Row]:
 
 
 def loop(side: VectorServer, concurrency: int) -> Callable[[], Awaitable[Round]]:
-    requests = [side.vector_request(query) for query in range(ASKED)]
-    return partial(over_http, side, requests, concurrency=concurrency, seconds=LOAD_SECONDS)
+    requests, turns = [side.vector_request(query) for query in range(ASKED)], count()
+
+    async def ask() -> Round:
+        first = next(turns) * LATER % ASKED
+        turned = requests[first:] + requests[:first]
+        one = await over_http(side, turned, concurrency=concurrency, seconds=LOAD_SECONDS)
+        return replace(one, found={(place + first) % ASKED: ids for place, ids in one.found.items()})
+
+    return ask
 
 
 async def throughput(
@@ -83,7 +92,7 @@ async def throughput(
         for ask in sides.values():
             await ask()
         gave = await interleaved(sides, rounds=rounds)
-        recalls = {name: measure.recall(merged(gave[name]), truth) for name in gave}
+        recalls = recalls_of({name: merged(gave[name]) for name in gave}, measure, truth)
         rates = {name: [each.rate for each in gave[name]] for name in gave}
         cpus = {name: max(each.cpu for each in gave[name]) for name in gave}
         ratio = median_ratio(rates[ours.name], rates[theirs.name])
@@ -103,6 +112,12 @@ async def throughput(
             )
         )
     return rows
+
+
+def recalls_of(found: Mapping[str, dict[int, list[str]]], measure: Measure, truth: Truth) -> dict[str, float]:
+    """Of the queries that every side has answered: some are harder than others."""
+    both = set.intersection(*(set(each) for each in found.values()))
+    return {name: measure.recall({query: each[query] for query in both}, truth) for name, each in found.items()}
 
 
 def merged(rounds: list[Round]) -> dict[int, list[str]]:
