@@ -15,6 +15,7 @@ from service.db.read_psqlpy import PsqlpyReader
 from service.db.retrieval import SHAPES, Statements
 from service.domain.errors import NotFoundError
 from service.domain.ids import new_id
+from service.domain.queries import WINDOW
 from service.resources import Resources
 from tests.api_calls import Api
 from tests.search_calls import Library, directions, library
@@ -215,6 +216,6 @@ async def test_no_client_can_use_the_prepared_shapes_up_with_windows_of_its_own(
     for window in range(1, 20):
         await fresh.ask("bear", window=window)
 
-    assert len(fresh.tools.statements.prepared) == 0
+    assert [shape.window for shape in fresh.tools.statements.prepared] == [10]  # the only one of them that many ask for
     await fresh.ask("bear")
-    assert len(fresh.tools.statements.prepared) == 1
+    assert [shape.window for shape in fresh.tools.statements.prepared] == [10, WINDOW]
