@@ -22,6 +22,8 @@ LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # stopping, starting, a connection ended by hand
     asyncpg.InsufficientResourcesError,  # too many connections
+    asyncpg.InvalidAuthorizationSpecificationError,  # a wrong role or password
+    asyncpg.InvalidCatalogNameError,
     asyncpg.InterfaceError,
     InternalClientError,  # what the next statement meets on a connection that was ended while it was idle
 )
