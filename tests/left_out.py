@@ -19,6 +19,7 @@ BEYOND = "no pooler can change them: they have no service on the database, or ar
 PASSED_OVER = {
     "openapi": "the document of the API, and five thousand requests that it refuses",
     "test_backfills": "the direct address",
+    "test_bench_run": "the benchmark starts its own service, without a pooler",
     "test_blob_sweep": "the object store",
     "test_branch_objects": "the object store, and processes that start",
     "test_branches": "the administrator's address",
@@ -35,6 +36,7 @@ PASSED_OVER = {
     "test_sample": "loads thousands of documents by HTTP",
     "test_search_routes": "loads thousands of chunks to see which way the same statement takes",
     "test_upkeep_analyze": "loads twenty thousand documents to see what the planner knows",
+    "test_workers": "processes that start, and the limits of the server itself",
 }
 LEFT = pytest.StashKey[int]()
 
