@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import get_args
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -30,6 +31,7 @@ from service.api.openapi.document import DescribedApp
 from service.api.problems import add_problem_handlers
 from service.api.search import open_desk
 from service.db.instances import announced
+from service.db.read_replica import Turn
 from service.resources import open_resources
 from service.search.lane import Lane
 from service.settings import Settings
@@ -57,6 +59,8 @@ def create_app(settings: Settings, seat: Seat | None = None) -> FastAPI:
             app.state.resources = resources
             app.state.queue_watch = QueueWatch(resources.primary, queue)
             registry = telemetry.metrics.registry
+            for outcome in get_args(Turn):  # From nought, so that a rate sees the first of each.
+                telemetry.metrics.replica_reads.labels(outcome)
             app.state.siblings = seat and await stack.enter_async_context(among_siblings(seat, registry))
             app.state.keys = KeyCache(resources.primary)
             app.state.readiness = Readiness(resources)

@@ -152,9 +152,6 @@ def test_the_workers_lines_name_the_document_its_job_and_the_request_that_made_i
     assert failed["request_id"] != "upload-1"
 
 
-OF_A_REPLICA = {"hybrid_replica_reads_total"}  # Here is none; tests/test_replica.py counts them.
-
-
 def documented() -> dict[str, tuple[str, frozenset[str], str, str]]:
     """Name: type, labels, processes and meaning, as the reference page has them."""
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*?) \| (.*?) \|$", PAGE.read_text(), re.MULTILINE)
@@ -181,7 +178,7 @@ def test_the_reference_page_lists_every_metric_with_its_type_and_labels(running:
     page = documented()
     text = {"api": running.api_metrics, "worker": running.worker_metrics}[where]
 
-    assert shown(text) == {name: row[:2] for name, row in page.items() if where in row[2] and name not in OF_A_REPLICA}
+    assert shown(text) == {name: row[:2] for name, row in page.items() if where in row[2]}
 
 
 def test_the_reference_page_says_what_the_metrics_say_of_themselves(running: Running) -> None:
