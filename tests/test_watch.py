@@ -111,7 +111,8 @@ async def test_while_every_urgent_lane_is_busy_the_others_are_still_looked_after
     await asyncio.sleep(3 * POLL)
 
     await add(primary, jobs.INDEX_FILE)
-    async with asyncio.timeout(5):
-        await file
+    found, _ = await asyncio.wait({file}, timeout=5)
     stop.set()
     await looking
+
+    assert found == {file}
