@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,17 @@ import numpy as np
 import orjson
 
 from bench.failures import BenchError
+from service.cli.failures import CommandError
+from service.cli.figures.search_latency import open_parts
 from service.cli.own_settings import own_settings
 from service.db import roles
 from service.db.addresses import Address
-from service.db.collections import find_collection
-from service.db.keys import tenant_of_key
-from service.db.profiles import find_profile
 from service.db.read_held import SET_SESSION, HeldReader, open_held_reader
 from service.db.read_pool import Row
-from service.db.retrieval import Statement, Statements
+from service.db.retrieval import Statement
 from service.domain.queries import Query, Words
 from service.embeddings.base import Vector
-from service.resources import open_own_embedder, open_primary
 from service.search.running import run
-from service.search.tools import Searching
 from service.settings import Settings
 
 CHOSEN = """
@@ -102,33 +100,14 @@ class Explaining(HeldReader):
 
 async def explain(settings: Settings, key: str, collection: str, question: str, vector: Vector) -> list[dict[str, Any]]:
     """The plan of a hybrid search, with what was executed of it and how many pages it read."""
-    address = Address.parse(
-        settings.search_database_url.get_secret_value(), tls=settings.database_tls, ca_file=settings.database_ca_file
-    )
-    primary, embedder = open_primary(settings), open_own_embedder(settings)
     try:
-        async with primary.begin() as connection:
-            tenant_id = await tenant_of_key(connection, key)
-            profile = await find_profile(connection, embedder.name)
-        if tenant_id is None:
-            raise BenchError("The database does not know the key: it is another service's.")
-        async with primary.begin(tenant_id) as connection:
-            row = await find_collection(connection, tenant_id, collection)
-        async with open_held_reader(address) as held:
-            reader = Explaining(held.connection)
-            tools = Searching(
-                reader=reader,
-                statements=Statements(),
-                embedder=embedder,
-                profile=profile,
-                exact_chunks=settings.exact_chunks,
-                lexical_budget=settings.lexical_budget,
-            )
-            await run(Query(question), Words.parse(question), vector, row, tools=tools)
+        async with open_parts(collection, settings=settings, api_key=key) as parts:
+            reader = Explaining(parts.reader.connection)
+            tools = replace(parts.tools, reader=reader)
+            await run(Query(question), Words.parse(question), vector, parts.collection, tools=tools)
             return reader.plans
-    finally:
-        await embedder.close()
-        await primary.close()
+    except CommandError as error:
+        raise BenchError(str(error)) from None
 
 
 def literal(value: object) -> str:

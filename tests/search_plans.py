@@ -10,7 +10,7 @@ import numpy as np
 from pgvector import HalfVector
 from pgvector.asyncpg import register_vector
 
-from service.db import roles
+from bench.inside import literal
 from service.db.read_pool import SET_CONFIG, Reader, Row
 from service.db.retrieval import Statement
 from service.resources import Resources
@@ -53,22 +53,6 @@ class Sent:
 
     async def close(self) -> None:
         await self.reader.close()
-
-
-def literal(value: object) -> str:
-    """As SQL text of no type, which takes that of the parameter."""
-    if value is None:
-        return "null"
-    if isinstance(value, np.ndarray):
-        return f"'{[float(each) for each in value]}'"
-    if isinstance(value, list | tuple):
-        return roles.literal("{" + ", ".join(map(member, value)) + "}")
-    return roles.literal(str(value))
-
-
-def member(value: object) -> str:
-    """Of an array, as Postgres writes it."""
-    return "null" if value is None else '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 @asynccontextmanager
