@@ -29,7 +29,7 @@ from service.embeddings.loading import open_embedder, usable_cores
 from service.rerankers.base import Reranker
 from service.rerankers.loading import open_reranker
 from service.settings import Settings
-from service.telemetry.loads import Loads
+from service.telemetry.load_metrics import Loads
 from service.telemetry.telemetry import Telemetry
 
 log = structlog.get_logger()

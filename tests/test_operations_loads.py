@@ -10,7 +10,8 @@ from service.domain.errors import OverloadedError
 from service.domain.ids import new_id
 from service.resources import Resources
 from service.settings import Settings
-from service.telemetry.loads import Loads, StatementLoad
+from service.telemetry.load_metrics import Loads
+from service.telemetry.loads import StatementLoad
 from service.telemetry.metrics import Metrics
 from tests.api_calls import Api, code
 from tests.operations_calls import scrape, serving, value, values
