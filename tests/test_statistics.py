@@ -194,7 +194,8 @@ async def test_a_rewrite_is_safe_to_repeat_and_to_break_off(
     async with working():
         await until_idle(admin)
 
-    await check_statistics(admin, collection, drift=1.01)
+    # Its frozen average was already off by up to DRIFT, whichever documents came first.
+    await check_statistics(admin, collection, drift=2 * (1 + terms.DRIFT) - 1)
     async with resources.primary.begin(c["tenant_id"]) as connection:
         assert (await terms.rewrite_weights(connection, c["id"])).chunks == 0
         assert not await terms.is_behind(connection, c["id"])
