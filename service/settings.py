@@ -97,7 +97,10 @@ class Settings(BaseSettings):
     )
 
     exact_chunks: int = Field(
-        default=20_000, ge=0, description="Filters that leave at most so many chunks are scanned exactly, not by HNSW."
+        default=20_000,
+        ge=0,
+        description="Filters that leave at most so many chunks are scanned exactly, not by HNSW. Without a filter a"
+        " collection of at most so many is scanned where that is faster, and a larger one never.",
     )
     lexical_budget: int = Field(
         default=5_000, ge=1, description="Document frequency up to which a query's rarest terms select candidates."

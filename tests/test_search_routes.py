@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -11,10 +12,13 @@ import pytest
 from service.db.owner import as_owner
 from service.db.read_pool import Reader, Row
 from service.db.retrieval import Statement
+from service.domain.documents import Collection
 from service.domain.filters import parse_filter
-from service.domain.queries import Limits, Query
+from service.domain.ids import new_id
+from service.domain.queries import Fusion, Limits, Query, Words
 from service.resources import Resources
-from service.search.running import ALL, WALKED_CHUNKS, exact_chunks
+from service.search.catalog import Catalog
+from service.search.ways import way_of
 from tests.api_calls import Api
 from tests.search_calls import Library, analyze, direct_url, directions, halves, library, working
 
@@ -24,6 +28,18 @@ QUESTIONS = directions(8, seed=5)
 KEPT = halves(VECTORS)
 ROUTES = {"exact": 13_000, "graph": 0}
 TOMES = 105
+WORDS = Words.parse("bear")
+COLLECTION = Collection(
+    id=new_id(),
+    tenant_id=new_id(),
+    name="dens",
+    language="english",
+    attributes={},
+    profile_id=new_id(),
+    chunk_count=0,
+    created_at=datetime.now(UTC),
+    updated_at=datetime.now(UTC),
+)
 
 
 @pytest.fixture(scope="module")
@@ -217,12 +233,59 @@ async def test_few_chunks_are_scored_whole_whatever_the_words_cost(crowd: Librar
         assert (len(found.hits), found.warnings) == (100, ())
 
 
-def test_whoever_sets_the_graphs_knob_gets_the_graph_unless_a_filter_needs_the_scan() -> None:
-    usual, wide = Query("bear"), Limits(ef_search=80)
-    filtered = parse_filter({"source": "den"}, declared={})
+KEPT_BY = {
+    "alone": 1,
+    "in a tenth of it": 10,
+    "in a fiftieth of it": 50,
+}  # Vectors of the graph for each of the collection.
 
-    assert exact_chunks(usual, 20_000) == 20_000
-    assert exact_chunks(replace(usual, limits=wide), 20_000) == WALKED_CHUNKS
-    assert exact_chunks(replace(usual, limits=wide), 100) == 100
-    assert exact_chunks(replace(usual, limits=wide, filter=filtered), 20_000) == 20_000
-    assert exact_chunks(replace(usual, limits=Limits(ef_search=80, exact=True)), 20_000) == ALL
+
+@pytest.mark.parametrize(
+    ("chunks", "shared", "way"),
+    [
+        (1_000, "alone", "scan"),
+        (5_000, "alone", "scan"),
+        (10_000, "alone", "walk"),
+        (10_000, "in a tenth of it", "scan"),
+        (19_000, "in a tenth of it", "scan"),
+        (19_000, "in a fiftieth of it", "scan"),
+        (21_000, "in a fiftieth of it", "walk"),
+    ],
+)
+def test_a_collection_is_scanned_as_long_as_that_is_faster_than_the_graph(chunks: int, shared: str, way: str) -> None:
+    collection = replace(COLLECTION, chunk_count=chunks, graph_size=chunks * KEPT_BY[shared])
+
+    assert way_of(Query("bear"), WORDS, collection, exact_chunks=20_000) == way
+
+
+def test_a_narrow_window_walks_sooner() -> None:
+    collection = replace(COLLECTION, chunk_count=5_000, graph_size=5_000)
+    narrow = Query("bear", fusion=Fusion(window=10))
+
+    assert way_of(narrow, WORDS, collection, exact_chunks=20_000) == "walk"
+
+
+def test_what_has_no_graph_is_scanned_up_to_the_setting() -> None:
+    """While a bulk load puts it off."""
+    collection = replace(COLLECTION, chunk_count=20_000, graph_size=0)
+
+    assert way_of(Query("bear"), WORDS, collection, exact_chunks=20_000) == "scan"
+
+
+def test_whoever_sets_the_graphs_knob_gets_the_graph_unless_a_filter_needs_the_scan() -> None:
+    collection = replace(COLLECTION, chunk_count=5_000, graph_size=500_000)
+    wide, exact = Query("bear", limits=Limits(ef_search=80)), Query("bear", limits=Limits(ef_search=80, exact=True))
+    filtered = replace(wide, filter=parse_filter({"source": "den"}, declared={}))
+    small = replace(collection, chunk_count=2_000)
+
+    assert way_of(wide, WORDS, collection, exact_chunks=20_000) == "walk"
+    assert way_of(wide, WORDS, small, exact_chunks=20_000) == "scan"
+    assert way_of(filtered, WORDS, collection, exact_chunks=20_000) == "count"
+    assert way_of(exact, WORDS, collection, exact_chunks=0) == "scan"
+
+
+async def test_the_catalog_knows_the_size_of_the_graph(crowd: Library, resources: Resources) -> None:
+    again = await Catalog(resources.primary).find(crowd.collection.tenant_id, crowd.collection.name)
+
+    assert again.chunk_count == COUNT
+    assert again.graph_size >= COUNT + 200  # the neighbours' too

@@ -112,7 +112,7 @@ def lexical_leg(
     condition: ColumnElement[bool] | None,
     wanted: ColumnElement[bool] | None,
 ) -> CTE:
-    """The best `window` chunks by BM25: (chunk_id, d).
+    """The best `window` chunks by BM25: (chunk_id, document_id, d).
 
     `condition` is the filter on the joined `search_documents`, `wanted` what else must hold of `search_terms`.
     """
@@ -121,11 +121,11 @@ def lexical_leg(
     also = [] if wanted is None else [wanted]
     probed = [t.c.collection_id == COLLECTION, t.c.terms.op("&&")(question.probes), *also]
     if matching is None:
-        ordered = select(t.c.chunk_id, best).where(*probed).order_by(best, t.c.chunk_id)
+        ordered = select(t.c.chunk_id, t.c.document_id, best).where(*probed).order_by(best, t.c.chunk_id)
         return materialized(ordered.limit(limit), "lexical")
     tiny = select(route.c.tiny).scalar_subquery()
     # So few chunks are left that all are scored: no index, no budget.
-    few = select(t.c.chunk_id, best).where(
+    few = select(t.c.chunk_id, t.c.document_id, best).where(
         t.c.document_id == within(select(matching.c.id)), tiny, score(question) < 0, *also
     )
     few = few.order_by(best, t.c.chunk_id).limit(limit)
@@ -133,7 +133,7 @@ def lexical_leg(
     candidates = select(t.c.chunk_id, t.c.document_id, best).where(*probed, not_(tiny)).order_by(best, t.c.chunk_id)
     c = candidates.offset(literal_column("0")).subquery("c")
     passing = (
-        select(c.c.chunk_id, c.c.d)
+        select(c.c.chunk_id, c.c.document_id, c.c.d)
         .select_from(c.join(d, d.c.id == c.c.document_id))
         .where(d.c.collection_id == COLLECTION, *([] if condition is None else [condition]))
         .order_by(c.c.d, c.c.chunk_id)

@@ -18,7 +18,6 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
-    union,
 )
 
 from service.db.bm25 import Question, score
@@ -34,8 +33,7 @@ def one_leg(leg: CTE, name: Leg, *, explained: bool) -> CTE:
     """A leg alone: its own score, BM25 or cosine."""
     alone = (-leg.c.d).label("score")
     told = shares({name: Given(place(leg), -leg.c.d, -leg.c.d)}) if explained else []
-    scores = select(t.c.chunk_id, t.c.document_id, alone, *told)
-    return materialized(scores.select_from(leg.join(t, t.c.chunk_id == leg.c.chunk_id)), "fused")
+    return materialized(select(leg.c.chunk_id, leg.c.document_id, alone, *told), "fused")
 
 
 def linear(semantic: CTE, lexical: CTE, question: Question, *, dimension: int, explained: bool) -> CTE:
@@ -43,45 +41,56 @@ def linear(semantic: CTE, lexical: CTE, question: Question, *, dimension: int, e
 
     `alpha * (s - min s) / (max s - min s) + (1 - alpha) * l / max l`, a term with denominator 0 being 0.
     """
-    candidate = materialized(union(select(semantic.c.chunk_id), select(lexical.c.chunk_id)), "candidate")
-    rows = candidate.join(t, t.c.chunk_id == candidate.c.chunk_id).join(
-        e, (e.c.profile_id == PROFILE) & (e.c.chunk_id == candidate.c.chunk_id)
+    near, said, both = beside(semantic, lexical, ranked=explained)
+    # Looked up only where the other leg found the chunk; a join would look both scores up for all.
+    nearness = select(distance(dimension)).where(e.c.profile_id == PROFILE, e.c.chunk_id == said.c.chunk_id)
+    relevance = select(score(question)).where(t.c.chunk_id == near.c.chunk_id)
+    completed = select(
+        *who(near, said),
+        (-func.coalesce(near.c.d, nearness.correlate(said).scalar_subquery())).label("s"),
+        (-func.coalesce(said.c.d, relevance.correlate(near).scalar_subquery())).label("l"),
+        *([near.c.rank.label("near"), said.c.rank.label("said")] if explained else []),
     )
-    scored = materialized(
-        select(
-            t.c.chunk_id, t.c.document_id, (-distance(dimension)).label("s"), (-score(question)).label("l")
-        ).select_from(rows),
-        "scored",
-    )
+    scored = materialized(completed.select_from(both), "scored")
     s, lex = scored.c.s, scored.c.l
     least, most, best = func.min(s).over(), func.max(s).over(), func.max(lex).over()
-    near = ALPHA * func.coalesce((s - least) / func.nullif(most - least, 0, type_=Double()), 0)
-    said = (1 - ALPHA) * func.coalesce(lex / func.nullif(best, 0, type_=Double()), 0)
-    columns = [scored.c.chunk_id, scored.c.document_id, (near + said).label("score")]
-    if not explained:
-        return materialized(select(*columns), "fused")
-    ranks = {"semantic": ranked_leg(semantic, "near"), "lexical": ranked_leg(lexical, "said")}
-    told = shares(
-        {"semantic": Given(ranks["semantic"].c.rank, s, near), "lexical": Given(ranks["lexical"].c.rank, lex, said)}
-    )
-    return materialized(select(*columns, *told).select_from(beside(scored, ranks)), "fused")
+    nearly = ALPHA * func.coalesce((s - least) / func.nullif(most - least, 0, type_=Double()), 0)
+    wordy = (1 - ALPHA) * func.coalesce(lex / func.nullif(best, 0, type_=Double()), 0)
+    columns = [scored.c.chunk_id, scored.c.document_id, (nearly + wordy).label("score")]
+    if explained:
+        given = {"semantic": Given(scored.c.near, s, nearly), "lexical": Given(scored.c.said, lex, wordy)}
+        columns += shares(given)
+    # A chunk of which one score is not there, because it has no vector of this profile, is not ranked.
+    return materialized(select(*columns).where(s.is_not(None), lex.is_not(None)), "fused")
 
 
 def rrf(semantic: CTE, lexical: CTE, *, explained: bool) -> CTE:
     """`sum(weight / (k + rank))` over the legs that list the chunk, rank from 1."""
-    candidate = union(select(semantic.c.chunk_id), select(lexical.c.chunk_id)).subquery("candidate")
-    ranks = {"semantic": ranked_leg(semantic, "near"), "lexical": ranked_leg(lexical, "said")}
+    near, said, both = beside(semantic, lexical, ranked=True)
     k = bindparam("k", type_=Double)
     given = {
         name: Given(
             leg.c.rank, -leg.c.d, func.coalesce(bindparam(f"{name}_weight", type_=Double) / (k + leg.c.rank), 0)
         )
-        for name, leg in ranks.items()
+        for name, leg in (("semantic", near), ("lexical", said))
     }
     summed = (given["semantic"].contribution + given["lexical"].contribution).label("score")
-    rows = beside(candidate, ranks).join(t, t.c.chunk_id == candidate.c.chunk_id)
     told = shares(given) if explained else []
-    return materialized(select(t.c.chunk_id, t.c.document_id, summed, *told).select_from(rows), "fused")
+    return materialized(select(*who(near, said), summed, *told).select_from(both), "fused")
+
+
+def beside(semantic: CTE, lexical: CTE, *, ranked: bool) -> tuple[Subquery, Subquery, FromClause]:
+    """Both legs, and every candidate of either with its row in each, null where a leg does not list it."""
+    near, said = leg_of(semantic, "near", ranked=ranked), leg_of(lexical, "said", ranked=ranked)
+    return near, said, near.outerjoin(said, near.c.chunk_id == said.c.chunk_id, full=True)
+
+
+def leg_of(leg: CTE, name: str, *, ranked: bool) -> Subquery:
+    return select(leg, *([place(leg).label("rank")] if ranked else [])).subquery(name)
+
+
+def who(near: Subquery, said: Subquery) -> list[Label[Any]]:
+    return [func.coalesce(near.c[name], said.c[name]).label(name) for name in ("chunk_id", "document_id")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +104,6 @@ class Given:
 
 def place(leg: CTE) -> ColumnElement[int]:
     return func.row_number().over(order_by=(leg.c.d, leg.c.chunk_id))
-
-
-def ranked_leg(leg: CTE, name: str) -> Subquery:
-    return select(leg.c.chunk_id, leg.c.d, place(leg).label("rank")).subquery(name)
-
-
-def beside(candidate: CTE | Subquery, ranks: Mapping[str, Subquery]) -> FromClause:
-    """Every candidate with its place in each leg, null where a leg does not list it."""
-    rows: FromClause = candidate
-    for leg in ranks.values():
-        rows = rows.outerjoin(leg, leg.c.chunk_id == candidate.c.chunk_id)
-    return rows
 
 
 def shares(given: Mapping[str, Given]) -> list[Label[Any]]:

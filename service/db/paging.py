@@ -31,37 +31,32 @@ NAN: ColumnElement[float] = literal_column("'NaN'::float8", Double())
 
 
 def listed(fused: CTE, *, grouped: bool) -> CTE:
-    """Every hit's best chunks, at most `per_document` of each: score descending, then id. `place` 1 begins a hit."""
+    """Every hit's best chunks, at most `per_document` of each, score descending, then id; `number` and `place` from 1."""
     f = fused.c
     owner = f.document_id if grouped else f.chunk_id
     place = func.row_number().over(partition_by=owner, order_by=(f.score.desc(), f.chunk_id))
     best = func.max(f.score).over(partition_by=owner)
     columns = [owner.label("owner"), *f, place.label("place"), best.label("best")]
     ranked = select(*columns).where(f.score >= bindparam("threshold", type_=Double)).subquery("ranked")
-    return materialized(select(ranked).where(ranked.c.place <= PER_DOCUMENT), "listed")
+    number = func.dense_rank().over(order_by=(ranked.c.best.desc(), ranked.c.owner))
+    return materialized(select(ranked, number.label("number")).where(ranked.c.place <= PER_DOCUMENT), "listed")
 
 
-def paged(listed: CTE) -> CTE:
-    """The first `limit` hits of the list, numbered in its order."""
-    r = listed.c
-    number = func.row_number().over(order_by=(r.best.desc(), r.owner))
-    return page_of(listed, number, place=r.place, best=r.best)
-
-
-def page_of(rows: CTE, number: ColumnElement[int], *, place: ColumnElement[int], best: ColumnElement[float]) -> CTE:
+def paged(rows: CTE) -> CTE:
+    """The first `limit` hits of a list, numbered in its order."""
     r = rows.c
-    grouped = (
+    hits = (
         select(
             r.document_id,
-            best.label("score"),
-            func.array_agg(aggregate_order_by(r.chunk_id, place)).label("chunk_ids"),
-            func.array_agg(aggregate_order_by(r.score, place)).label("scores"),
-            number.label("number"),
+            r.best.label("score"),
+            func.array_agg(aggregate_order_by(r.chunk_id, r.place)).label("chunk_ids"),
+            func.array_agg(aggregate_order_by(r.score, r.place)).label("scores"),
+            r.number,
         )
-        .group_by(r.owner, r.document_id, best)
-        .subquery("numbered")
+        .where(r.number <= LIMIT)
+        .group_by(r.number, r.document_id, r.best)
     )
-    return materialized(select(grouped).where(grouped.c.number <= LIMIT), "page")
+    return materialized(hits, "page")
 
 
 def ranking(listed: CTE, *, explained: bool) -> ScalarSelect[bytes]:
@@ -78,9 +73,7 @@ def ranking(listed: CTE, *, explained: bool) -> ScalarSelect[bytes]:
         )
     for _ in ADDED if explained else ():
         packed = packed.op("||", return_type=LargeBinary())(func.float8send(NAN))
-    nothing_between: aggregate_order_by[bytes] = aggregate_order_by(
-        literal_column("''::bytea"), r.best.desc(), r.owner, r.place
-    )
+    nothing_between: aggregate_order_by[bytes] = aggregate_order_by(literal_column("''::bytea"), r.number, r.place)
     return select(func.string_agg(packed, nothing_between, type_=LargeBinary())).scalar_subquery()
 
 
@@ -104,7 +97,6 @@ def resumed(scope: CTE, condition: ColumnElement[bool] | None, *, grouped: bool)
     inner = kept.subquery("kept")
     best = func.max(inner.c.score).over(partition_by=inner.c.owner).label("best")
     first = func.min(inner.c.place).over(partition_by=inner.c.owner).label("first")
-    rows_of = materialized(select(inner, best, first), "resumed")
-    r = rows_of.c
-    number = func.dense_rank().over(order_by=func.min(r.first))
-    return page_of(rows_of, number, place=r.place, best=r.best)
+    hits = select(inner, best, first).subquery("hits")
+    number = func.dense_rank().over(order_by=hits.c.first).label("number")
+    return paged(materialized(select(hits, number), "resumed"))

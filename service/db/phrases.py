@@ -108,19 +108,21 @@ def phrased_chunks(scope: CTE, likely: CTE) -> CTE:
 
 
 def nearest_of(chunks: CTE, *, dimension: int, window: int) -> CTE:
-    """The semantic leg over chunks that were already found: (chunk_id, d)."""
+    """The semantic leg over chunks that were already found: (chunk_id, document_id, d)."""
     scanned = (
-        select(e.c.chunk_id, distance(dimension).label("d"))
+        select(e.c.chunk_id, e.c.document_id, distance(dimension).label("d"))
         .where(e.c.profile_id == PROFILE, e.c.chunk_id == within(select(chunks.c.chunk_id)))
         .offset(literal_column("0"))
         .subquery("scanned")
     )
-    ordered = select(scanned.c.chunk_id, scanned.c.d).order_by(scanned.c.d, scanned.c.chunk_id)
+    ordered = select(*scanned.c).order_by(scanned.c.d, scanned.c.chunk_id)
     return materialized(ordered.limit(literal_column(str(window))), "semantic")
 
 
 def best_of(chunks: CTE, question: Question, *, window: int) -> CTE:
     """The lexical leg over them."""
     best = score(question).label("d")
-    found = select(t.c.chunk_id, best).where(t.c.chunk_id == within(select(chunks.c.chunk_id)), score(question) < 0)
+    found = select(t.c.chunk_id, t.c.document_id, best).where(
+        t.c.chunk_id == within(select(chunks.c.chunk_id)), score(question) < 0
+    )
     return materialized(found.order_by(best, t.c.chunk_id).limit(literal_column(str(window))), "lexical")

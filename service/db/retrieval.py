@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from service.db import bm25, filters, fusion, paging, phrases, semantic
 from service.db.bm25 import TINY
 from service.db.read_out import Findings, read_out
-from service.db.semantic import COLLECTION, materialized
+from service.db.semantic import COLLECTION, Way, materialized
 from service.db.tables import collections
 from service.db.tables import search_documents as d
 from service.db.tables import search_embeddings as e
@@ -58,6 +58,7 @@ class Shape:
     phrases: bool
     excluding: bool
     filter: Hashable  # filters.skeleton
+    way: Way = "count"  # to the semantic candidates; without a filter it is known before
     explained: bool = False
     resumed: bool = False  # a later page of a list that its cursor carries
 
@@ -110,10 +111,11 @@ def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object
         said = phrases.best_of(phrased, question, window=shape.window)
         route = checked(scope, likely)
     else:
-        matching, route = counted(scope, condition, window=shape.window)
+        matching, route = routed(scope, condition, shape)
         near = semantic.semantic_leg(
             dimension=shape.dimension,
             window=shape.window,
+            way=shape.way,
             route=route,
             matching=matching,
             condition=None if condition is None else passing(condition),
@@ -136,11 +138,17 @@ def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object
     return read_out(scope, paging.paged(listed), Findings(route, asked, legs, fused, ranking))
 
 
-def counted(scope: CTE, condition: ColumnElement[bool] | None, *, window: int) -> tuple[CTE | None, CTE]:
+def routed(scope: CTE, condition: ColumnElement[bool] | None, shape: Shape) -> tuple[CTE | None, CTE]:
+    """The documents that the filter leaves, if there is one, and the way to the semantic candidates."""
+    if condition is not None:
+        return counted(scope, condition, window=shape.window)
+    n = scope.c.chunk_count
+    few: ColumnElement[bool] = literal_column(str(shape.way == "scan").lower()).label("few")
+    return None, materialized(select(few, (n <= TINY).label("tiny"), n.label("n")), "route")
+
+
+def counted(scope: CTE, condition: ColumnElement[bool], *, window: int) -> tuple[CTE, CTE]:
     """Counts the chunks that the filter leaves: `few` are scanned exactly, `tiny` few are scored whole by their words."""
-    if condition is None:
-        n = scope.c.chunk_count
-        return None, materialized(select((n <= EXACT).label("few"), (n <= TINY).label("tiny"), n.label("n")), "route")
     # Documents without chunks are not indexed yet; one more than both limits tells that there are more.
     indexed = (d.c.collection_id == COLLECTION, d.c.chunk_count > literal_column("0"), condition)
     most = func.greatest(EXACT, literal_column(str(window)), type_=Integer) + 1

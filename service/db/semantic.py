@@ -1,9 +1,11 @@
 """The semantic leg: exact where the filter leaves few chunks, HNSW where it leaves many; both in one statement.
 
-Routed by counting, not by the planner's estimate: the branch not taken is never executed.
+Routed by counting, not by the planner's estimate: the branch not taken is never executed. Without a filter the count is
+known, and the branch is not even written.
 """
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import (
@@ -26,6 +28,7 @@ from sqlalchemy import (
 
 from service.db.tables import search_embeddings as e
 
+Way = Literal["scan", "walk", "count"]
 COLLECTION = bindparam("collection", type_=Uuid)
 PROFILE = bindparam("profile", type_=Uuid)
 
@@ -47,18 +50,19 @@ def semantic_leg(
     *,
     dimension: int,
     window: int,
+    way: Way,
     route: CTE,
     matching: CTE | None,
     condition: ColumnElement[bool] | None,
     wanted: ColumnElement[bool] | None,
 ) -> CTE:
-    """The nearest `window` chunks: (chunk_id, d).
+    """The nearest `window` chunks: (chunk_id, document_id, d).
 
     `condition` is the filter on the row's document, `wanted` what else must hold of its chunk.
     """
     few = select(route.c.few).scalar_subquery()
     d = distance(dimension).label("d")
-    near = select(e.c.chunk_id, d).where(e.c.profile_id == PROFILE)
+    near = select(e.c.chunk_id, e.c.document_id, d).where(e.c.profile_id == PROFILE)
     if wanted is not None:
         near = near.where(wanted)
     if matching is None:
@@ -67,16 +71,18 @@ def semantic_leg(
         exact = near.where(e.c.document_id == within(select(matching.c.id)))
     # OFFSET 0 keeps the planner from walking the HNSW index for this branch.
     scanned = exact.where(few).offset(literal_column("0")).subquery("scanned")
-    first = select(scanned.c.chunk_id, scanned.c.d).order_by(scanned.c.d, scanned.c.chunk_id)
-    graph = near.where(e.c.collection_id == COLLECTION, not_(few))
+    first = scanned.select().order_by(scanned.c.d, scanned.c.chunk_id)
+    # A function in the place of an operator hides from the planner how few chunks it believes the collection to have, of
+    # which it knows nothing yet or only an average: with that in mind it would rather sort them all.
+    graph = near.where(func.uuid_eq(e.c.collection_id, COLLECTION), not_(few))
     if condition is not None:
         graph = graph.where(condition)
     second = graph.order_by(distance(dimension))
     # The limit is spelled: bound, a generic plan would give up the index.
     limit: ColumnClause[int] = literal_column(str(window))
-    return materialized(
-        union_all(first.limit(limit).subquery("s1").select(), second.limit(limit).subquery("s2").select()), "semantic"
-    )
+    branches: Mapping[Way, Sequence[Select[Any]]] = {"scan": [first], "walk": [second], "count": [first, second]}
+    legs = [leg.limit(limit).subquery(f"s{number}").select() for number, leg in enumerate(branches[way], 1)]
+    return materialized(union_all(*legs) if len(legs) > 1 else legs[0], "semantic")
 
 
 def materialized(statement: SelectBase, name: str) -> CTE:

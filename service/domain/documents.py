@@ -22,7 +22,9 @@ class Collection:
     chunk_count: int  # of the last statistics
     created_at: datetime
     updated_at: datetime
-    unbuilt: frozenset[str] = frozenset()  # declared attributes whose index is not there yet; only the catalog looks
+    # Only the catalog looks at these two.
+    unbuilt: frozenset[str] = frozenset()  # declared attributes whose index is not there yet
+    graph_size: int = 0  # vectors of all collections in its graph, by the planner's statistics; 0 without a graph
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from service.db.attribute_indexes import unbuilt_indexes
 from service.db.collections import find_collection
+from service.db.graphs import find_graph_size
 from service.db.primary import Primary
 from service.domain.documents import Collection
 
@@ -34,7 +35,11 @@ class Catalog:
             return entry.collection
         async with self.primary.begin(tenant_id) as connection:
             collection = await find_collection(connection, tenant_id, name)
-            collection = replace(collection, unbuilt=await unbuilt_indexes(connection, collection.attributes))
+            collection = replace(
+                collection,
+                unbuilt=await unbuilt_indexes(connection, collection.attributes),
+                graph_size=await find_graph_size(connection, collection.profile_id),
+            )
         self.entries[tenant_id, name] = Entry(collection, time.monotonic() + REMEMBERED_SECONDS)
         if len(self.entries) > REMEMBERED_MOST:
             self.entries.popitem(last=False)

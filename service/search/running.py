@@ -18,10 +18,10 @@ from service.embeddings.base import Vector
 from service.search.ranking import Entry
 from service.search.tools import Searching
 from service.search.warnings import unindexed_filter
+from service.search.ways import way_of
 from service.telemetry.telemetry import SearchRoute
 
 ALL = 2**31 - 2  # `exact: true`: every collection counts as small
-WALKED_CHUNKS = 2_000  # Up to here a scan is as fast as the graph, 1.3 ms.
 TINY_CHUNKS = 2_000  # What leaves at most so many is scored whole by its words: cheaper than choosing candidates.
 CHECKED_CHUNKS = 5_000  # Where a quoted phrase is looked for: the most relevant that have its words, .04 ms each.
 
@@ -43,6 +43,7 @@ async def run(
         mode=query.mode,
         dimension=tools.profile.dimension,
         window=query.fusion.window,
+        way=way_of(query, words, collection, exact_chunks=tools.exact_chunks),
         fusion=query.fusion.method if query.mode == "hybrid" else "linear",
         grouped=query.grouped,
         phrases=bool(words.phrases),
@@ -62,23 +63,12 @@ async def run(
         "semantic_weight": query.fusion.semantic_weight,
         "per_document": query.chunks_per_document,
         "threshold": -math.inf if query.score_threshold is None else query.score_threshold,
-        "exact_chunks": exact_chunks(query, tools.exact_chunks),
+        "exact_chunks": ALL if query.limits.exact else tools.exact_chunks,
         "checked_chunks": ALL if query.limits.exact else CHECKED_CHUNKS,
         "tiny_chunks": TINY_CHUNKS if query.limits.budget is None else 0,
         "budget": query.limits.budget or tools.lexical_budget,
     }
     return await fetched(shape, values, query, collection, tools=tools)
-
-
-def exact_chunks(query: Query, usual: int) -> int:
-    """Up to how many chunks are scanned. Whoever sets the graph's own knob wants the graph, as far as there is a choice:
-    a filter may leave chunks that the graph finds late or not at all.
-    """
-    if query.limits.exact:
-        return ALL
-    if query.limits.ef_search is not None and query.filter is None:
-        return min(usual, WALKED_CHUNKS)
-    return usual
 
 
 async def run_page(
