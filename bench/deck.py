@@ -41,6 +41,7 @@ class Asking:
     mode: str = "hybrid"
     selectivity: float | None = None
     with_vector: bool = False
+    window: int | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def body(self, dataset: Dataset, query: int) -> str:
@@ -51,6 +52,8 @@ class Asking:
                 del asked["query"]
         if self.selectivity is not None:
             asked["filter"] = {"attributes.u": {"$lt": below(self.selectivity)}}
+        if self.window is not None:
+            asked["fusion"] = {"window": self.window}
         if self.params:
             asked["params"] = dict(self.params)
         return orjson.dumps(asked).decode()

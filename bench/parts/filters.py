@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bench.deck import Asking
+from bench.deck import LIMIT, Asking
 from bench.series import in_turns
 from bench.session import Load, Session
 
@@ -24,13 +24,14 @@ async def selectivity(session: Session) -> list[dict[str, Any]]:
 async def recall_curve(session: Session) -> list[dict[str, Any]]:
     """Vector search at several widths of the graph's candidate list, as the service is set up, and exact.
 
-    The vector is in the request, so that only the index differs.
+    The vector is in the request, so that only the index differs; and the window is what is asked for, because the usual one of
+    200 chunks makes the graph go on whatever its list holds.
     """
     count = max(10, int(session.pace.serial * LEFT))
     ways: dict[str, dict[str, Any]] = {f"ef_search {wide}": {"ef_search": wide} for wide in session.pace.ef_search}
-    ways |= {"as set up": {}, "exact": {"exact": True}}
-    loads = {
-        name: Load(Asking("semantic", with_vector=True, params=params), count=count) for name, params in ways.items()
-    }
+    ways["exact"] = {"exact": True}
+    asked = {name: Asking("semantic", with_vector=True, window=LIMIT, params=params) for name, params in ways.items()}
+    asked["as it comes"] = Asking("semantic", with_vector=True)
+    loads = {name: Load(asking, count=count) for name, asking in asked.items()}
     series = await in_turns(session, loads, rounds=session.pace.rounds)
     return [each.written(session) | {"label": name} for name, each in series.items()]
