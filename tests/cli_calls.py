@@ -82,7 +82,7 @@ async def run_in_terminal(*command: str, **variables: str) -> str:
     written = asyncio.create_task(asyncio.to_thread(_read_all, primary))
     try:
         await asyncio.wait_for(process.wait(), 60)
-        return (await asyncio.wait_for(written, 10)).decode()
+        return (await asyncio.wait_for(written, 60)).decode()
     finally:
         os.close(primary)
 

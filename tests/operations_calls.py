@@ -102,7 +102,7 @@ class Process:
     async def end(self) -> int:
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGTERM)
-        return await asyncio.to_thread(self.popen.wait, 20)
+        return await asyncio.to_thread(self.popen.wait, 60)
 
 
 @asynccontextmanager

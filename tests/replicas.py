@@ -29,7 +29,7 @@ class Standby:
     async def pause(self) -> None:
         """Returns when nothing is replayed any more."""
         await self.tell("select pg_wal_replay_pause()")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await self.tell("select pg_get_wal_replay_pause_state()") != "paused":  # noqa: ASYNC110  of another process
                 await asyncio.sleep(0.01)
 

@@ -113,7 +113,7 @@ async def test_every_failure_is_counted_by_its_kind_and_a_timeout_with_its_time(
     kinds = ["search", "refused", "hanging", "broken", "nonsense", "search"]
     cards = [Card("search", "POST", f"/{kind}", "{}", number) for number, kind in enumerate(kinds)]
     deck = write_deck(cards, tmp_path / "kinds.json")
-    done = await generator.run(Stream(str(deck), "open", rate=60, seconds=0.5), patience=0.4)
+    done = await generator.run(Stream(str(deck), "open", rate=60, seconds=0.5), patience=1.5)
     measured = measure(done)
 
     assert measured.sent == 30
@@ -124,7 +124,7 @@ async def test_every_failure_is_counted_by_its_kind_and_a_timeout_with_its_time(
         "ServerDisconnectedError": 5,
         "not an answer": 5,
     }
-    assert measured.latency["max"] >= 390
+    assert measured.latency["max"] >= 1_490
     assert measure_sent([each for each in done.streams[0] if each.outcome == "HTTP 503"]).latency == {}
 
 

@@ -109,7 +109,7 @@ async def test_a_download_that_breaks_off_is_unavailable_and_leaves_no_file(tmp_
 
 async def test_a_check_does_not_queue_behind_uploads() -> None:
     async with stub(EMPTY) as (settings, _), opened(replace(settings, threads=1)) as blobs, blobs._threads:
-        await asyncio.wait_for(blobs.check(), timeout=5)
+        await asyncio.wait_for(blobs.check(), timeout=30)
 
 
 async def test_a_proxy_is_not_asked_for_a_store_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ async def test_an_index_that_searches_may_be_using_is_kept(
     api: Api, collection: str, resources: Resources, admin: asyncpg.Connection, direct_url: str
 ) -> None:
     async with working_with(resources)():
-        await api.make_document(collection, wait=10)
+        await api.make_document(collection, wait=60)
     before = await index_of(admin, resources)
     await call(api, "PUT", collection)
 

@@ -42,7 +42,7 @@ async def door(arguments: Sequence[str], environment: Mapping[str, str]) -> Answ
         stderr=subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), 40)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
     except TimeoutError:
         process.kill()
         raise
@@ -176,7 +176,7 @@ async def test_the_api_ends_with_status_0_when_it_is_told_to(settings: Settings,
         stderr=subprocess.PIPE,
     )
     async with httpx.AsyncClient(trust_env=False) as client:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     assert (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
@@ -184,7 +184,7 @@ async def test_the_api_ends_with_status_0_when_it_is_told_to(settings: Settings,
                 except httpx.TransportError:
                     await asyncio.sleep(0.05)
     process.send_signal(number)
-    _, err = await asyncio.wait_for(process.communicate(), 10)
+    _, err = await asyncio.wait_for(process.communicate(), 60)
 
     assert process.returncode == 0, err.decode()
     assert "Traceback" not in err.decode()

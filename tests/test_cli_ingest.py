@@ -245,7 +245,7 @@ async def test_ctrl_c_ends_with_what_was_done(service: StandIn, tmp_path: Path) 
     )
     await service.asked.wait()
     process.send_signal(signal.SIGINT)
-    said, _ = await asyncio.wait_for(process.communicate(), timeout=10)
+    said, _ = await asyncio.wait_for(process.communicate(), timeout=60)
 
     assert process.returncode == 130
     assert b"Interrupted" in said

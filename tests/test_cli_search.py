@@ -239,9 +239,9 @@ async def test_ctrl_c_is_status_130_without_a_story() -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    await asyncio.wait_for(asked.wait(), 20)
+    await asyncio.wait_for(asked.wait(), 60)
     process.send_signal(signal.SIGINT)
-    said, _ = await asyncio.wait_for(process.communicate(), 10)
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
     server.close()
 
     assert (process.returncode, said) == (130, b"")

@@ -9,6 +9,7 @@ from service.db.owner import as_owner
 from service.db.tables import collections
 from service.resources import Resources
 from tests.api_calls import Api, code, fields
+from tests.worker_calls import until
 
 RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
@@ -132,19 +133,17 @@ async def test_a_deleted_collection_is_gone_at_once_and_its_name_is_free(api: Ap
 @pytest.mark.usefixtures("worker")
 async def test_the_rows_and_blobs_of_a_deleted_collection_are_removed(api: Api, resources: Resources) -> None:
     name = await api.make_collection()
-    await api.make_document(name, wait=10)
-    file = await api.make_file(name, wait=10)
+    await api.make_document(name, wait=60)
+    file = await api.make_file(name, wait=60)
     tenant_prefix = [blob.key async for blob in resources.blobs.list_blobs() if file["id"] in blob.key]
     assert tenant_prefix
 
     await api.client.delete(f"/v1/collections/{name}")
 
-    for _ in range(200):
-        left = [blob.key async for blob in resources.blobs.list_blobs() if file["id"] in blob.key]
-        if not left:
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail(f"blobs are left: {left}")
+    async def all_gone() -> bool:
+        return not [blob.key async for blob in resources.blobs.list_blobs() if file["id"] in blob.key]
+
+    await until(all_gone)
 
 
 async def test_status_counts_documents_once_by_their_newest_version(api: Api, collection: str) -> None:
@@ -163,15 +162,14 @@ async def test_status_counts_documents_once_by_their_newest_version(api: Api, co
 async def test_a_collection_settles_after_the_statistics_include_everything(
     api: Api, collection: str, resources: Resources
 ) -> None:
-    await api.make_file(collection, b"", wait=10)
-    await api.make_document(collection, wait=10)
+    await api.make_file(collection, b"", wait=60)
+    await api.make_document(collection, wait=60)
 
-    for _ in range(600):
-        status = await api.status(collection)
-        if status["settled"]:
-            break
-        await asyncio.sleep(0.01)
-    assert status == {
+    async def settled() -> bool:
+        return bool((await api.status(collection))["settled"])
+
+    await until(settled)
+    assert await api.status(collection) == {
         "documents": {"pending": 0, "processing": 0, "indexed": 1, "failed": 1},
         "jobs": {"queued": 0, "running": 0, "dead": 0},
         "settled": True,

@@ -180,7 +180,7 @@ async def test_a_whole_number_is_a_declared_integer_and_null_is_absent(api: Api,
 
 @pytest.mark.usefixtures("worker")
 async def test_waiting_turns_202_into_201(api: Api, collection: str) -> None:
-    created = await api.post(collection, {"text": "Brown foxes jump."}, wait=10)
+    created = await api.post(collection, {"text": "Brown foxes jump."}, wait=60)
 
     assert created.status_code == 201
     document = created.json()
@@ -249,7 +249,7 @@ async def test_what_no_document_may_be_called_is_refused_and_not_found(api: Api,
 async def test_a_vector_makes_the_document_one_chunk(api: Api, collection: str) -> None:
     text = "word " * 2_000
     vector = [0.1] * 384
-    answer = await api.put(collection, "x", {"text": text, "vector": vector}, wait=10)
+    answer = await api.put(collection, "x", {"text": text, "vector": vector}, wait=60)
 
     assert answer.json()["chunk_count"] == 1
     assert (await api.put(collection, "x", {"text": text, "vector": vector})).status_code == 200

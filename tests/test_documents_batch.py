@@ -1,10 +1,10 @@
-import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from tests.api_calls import Api, code, path
+from tests.worker_calls import until
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -110,11 +110,11 @@ async def test_a_batch_is_indexed_like_any_other_document(api: Api, collection: 
         collection, [{"external_id": str(n), "text": f"Foxes number {n}.", "title": "t"} for n in range(150)]
     )
 
-    for _ in range(1_000):
-        status = await api.status(collection)
-        if status["settled"]:
-            break
-        await asyncio.sleep(0.01)
+    async def settled() -> bool:
+        return bool((await api.status(collection))["settled"])
+
+    await until(settled)
+    status = await api.status(collection)
     assert status["documents"] == {"pending": 0, "processing": 0, "indexed": 150, "failed": 0}
 
 

@@ -1,4 +1,3 @@
-import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
@@ -8,6 +7,7 @@ import pytest
 
 from service.resources import Resources
 from tests.api_calls import Api, code, fields, path
+from tests.worker_calls import until
 
 MARKDOWN = "# Grüße\n\nText of a file.\n".encode()
 FIELDS: dict[str, Any] = {
@@ -163,7 +163,7 @@ async def test_the_charset_of_the_header_reaches_the_reader(api: Api, collection
     url = f"/v1/collections/{collection}/documents"
     headers = {"Content-Type": "text/plain; charset=iso-8859-5"}
     text = "Широка страна моя родная, много в ней лесов, полей и рек."
-    posted = await api.client.post(url, params={"wait": 10}, content=text.encode("iso-8859-5"), headers=headers)
+    posted = await api.client.post(url, params={"wait": 60}, content=text.encode("iso-8859-5"), headers=headers)
 
     chunks = (await api.client.get(f"/v1/documents/{posted.json()['id']}/chunks")).json()["chunks"]
 
@@ -203,7 +203,7 @@ async def test_a_refused_file_leaves_no_blob(
 
 @pytest.mark.usefixtures("worker")
 async def test_a_deleted_file_loses_its_blob_after_the_grace(api: Api, collection: str, resources: Resources) -> None:
-    document = await api.make_file(collection, MARKDOWN, wait=10)
+    document = await api.make_file(collection, MARKDOWN, wait=60)
     assert await blobs_of(document, resources) == 1
 
     await api.delete(document)
@@ -215,14 +215,14 @@ async def test_a_deleted_file_loses_its_blob_after_the_grace(api: Api, collectio
 async def test_an_overtaken_file_loses_its_blob_and_a_patched_one_keeps_it(
     api: Api, collection: str, resources: Resources
 ) -> None:
-    await api.client.put(path(collection, "x"), content=MARKDOWN, params={"wait": 10})
+    await api.client.put(path(collection, "x"), content=MARKDOWN, params={"wait": 60})
     document = (await api.client.get(path(collection, "x"))).json()
     for changes in ({"tags": ["a"]}, {"title": "indexed anew"}):
         document = (await api.patch(document, changes)).json()
         await until_indexed(api, document)
     assert await blobs_of(document, resources) == 1
 
-    await api.put(collection, "x", {"text": "no file any more"}, wait=10)
+    await api.put(collection, "x", {"text": "no file any more"}, wait=60)
 
     await until_no_blob(document, resources)
 
@@ -245,12 +245,3 @@ async def until_no_blob(document: dict[str, Any], resources: Resources) -> None:
         return await blobs_of(document, resources) == 0
 
     await until(is_gone)
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-
-    for _ in range(300):
-        if await holds():
-            return
-        await asyncio.sleep(0.03)
-    pytest.fail("not within nine seconds")

@@ -57,8 +57,8 @@ async def test_a_document_added_between_two_pages_moves_nothing(api: Api, collec
 
 @pytest.mark.usefixtures("worker")
 async def test_a_status_narrows_the_list_to_the_newest_versions_that_have_it(api: Api, collection: str) -> None:
-    indexed = await api.make_document(collection, wait=10)
-    failed = await api.make_file(collection, b"", wait=10)
+    indexed = await api.make_document(collection, wait=60)
+    failed = await api.make_file(collection, b"", wait=60)
     url = f"/v1/collections/{collection}/documents"
 
     for status, expected in (("indexed", [indexed]), ("failed", [failed]), ("pending", []), ("processing", [])):

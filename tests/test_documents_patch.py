@@ -1,14 +1,14 @@
-import asyncio
 from typing import Any
 
 import pytest
 
 from tests.api_calls import EVERYTHING, Api, code, fields
+from tests.worker_calls import until
 
 
 @pytest.mark.usefixtures("worker")
 async def test_patching_what_touches_no_chunk_is_served_at_once(api: Api, collection: str) -> None:
-    document = await api.make_document(collection, wait=10, **EVERYTHING)
+    document = await api.make_document(collection, wait=60, **EVERYTHING)
 
     answer = await api.patch(
         document,
@@ -32,7 +32,7 @@ async def test_patching_what_touches_no_chunk_is_served_at_once(api: Api, collec
 
 @pytest.mark.usefixtures("worker")
 async def test_search_serves_a_patch_from_its_answer_on(api: Api, collection: str) -> None:
-    document = await api.make_document(collection, wait=10, attributes={"year": 2020}, tags=["old"])
+    document = await api.make_document(collection, wait=60, attributes={"year": 2020}, tags=["old"])
 
     await api.patch(document, {"tags": ["new"], "source": "s", "attributes": {"year": 2024}})
 
@@ -46,7 +46,7 @@ async def test_search_serves_a_patch_from_its_answer_on(api: Api, collection: st
 
 @pytest.mark.usefixtures("worker")
 async def test_patching_the_title_indexes_again_and_keeps_the_text(api: Api, collection: str) -> None:
-    document = await api.make_document(collection, wait=10, title="old")
+    document = await api.make_document(collection, wait=60, title="old")
 
     patched = (await api.patch(document, {"title": "zebra"})).json()
 
@@ -59,12 +59,11 @@ async def test_patching_the_title_indexes_again_and_keeps_the_text(api: Api, col
 
 
 async def until_indexed(api: Api, document: dict[str, Any]) -> None:
-    for _ in range(500):
+    async def is_indexed() -> bool:
         found = await api.get(document)
-        if found["indexed_version"] == found["version"]:
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail(f"not indexed: {found}")
+        return bool(found["indexed_version"] == found["version"])
+
+    await until(is_indexed)
 
 
 async def test_patching_a_pending_document_adds_a_pending_version(api: Api, collection: str) -> None:

@@ -5,6 +5,7 @@ import httpx
 import pytest
 
 from tests.api_calls import Api, code, path
+from tests.worker_calls import until
 
 
 async def test_of_sixteen_patches_of_one_version_one_wins(api: Api, collection: str) -> None:
@@ -20,7 +21,7 @@ async def test_of_sixteen_patches_of_one_version_one_wins(api: Api, collection: 
 
 @pytest.mark.usefixtures("worker")
 async def test_of_sixteen_patches_of_an_indexed_version_one_wins(api: Api, collection: str) -> None:
-    document = await api.make_document(collection, wait=10)
+    document = await api.make_document(collection, wait=60)
 
     answers = await asyncio.gather(*(api.patch(document, {"tags": [str(n)]}) for n in range(16)))
 
@@ -113,10 +114,11 @@ async def test_writers_and_the_worker_wait_for_each_other(api: Api, collection: 
         answers = await api.batch(collection, batch)
         assert {answer["status"] for answer in answers} == {202}
 
-    for _ in range(1_000):
-        if (status := await api.status(collection))["settled"]:
-            break
-        await asyncio.sleep(0.01)
+    async def settled() -> bool:
+        return bool((await api.status(collection))["settled"])
+
+    await until(settled)
+    status = await api.status(collection)
     assert status["documents"] == {"pending": 0, "processing": 0, "indexed": 60, "failed": 0}
     assert status["jobs"] == {"queued": 0, "running": 0, "dead": 0}
 

@@ -22,9 +22,9 @@ async def test_a_document_that_exists_is_a_conflict_for_post(api: Api, collectio
 
 @pytest.mark.usefixtures("worker")
 async def test_put_creates_then_adds_versions_then_changes_nothing(api: Api, collection: str) -> None:
-    first = await api.put(collection, "x", {"text": "one", "title": "t", "tags": ["a"]}, wait=10)
-    second = await api.put(collection, "x", {"text": "two"}, wait=10)
-    again = await api.put(collection, "x", {"text": "two"}, wait=10)
+    first = await api.put(collection, "x", {"text": "one", "title": "t", "tags": ["a"]}, wait=60)
+    second = await api.put(collection, "x", {"text": "two"}, wait=60)
+    again = await api.put(collection, "x", {"text": "two"}, wait=60)
 
     assert [answer.status_code for answer in (first, second, again)] == [201, 200, 200]
     assert [answer.json()["version"] for answer in (first, second, again)] == [1, 2, 2]
@@ -117,7 +117,7 @@ async def test_put_obeys_its_conditions(api: Api, collection: str) -> None:
 
 @pytest.mark.usefixtures("worker")
 async def test_a_deleted_document_is_found_nowhere(api: Api, collection: str, resources: Resources) -> None:
-    document = await api.make_document(collection, external_id="x", wait=10)
+    document = await api.make_document(collection, external_id="x", wait=60)
 
     deleted = await api.delete(document, if_match='"1"')
 
@@ -149,7 +149,7 @@ async def test_only_a_failed_document_is_retried(api: Api, collection: str) -> N
 
 @pytest.mark.usefixtures("worker")
 async def test_a_failed_document_says_why_and_can_be_retried(api: Api, collection: str) -> None:
-    document = await api.make_file(collection, b"", wait=10)
+    document = await api.make_file(collection, b"", wait=60)
     assert (document["status"], document["error"]["code"]) == ("failed", "empty")
     assert set(document["error"]) == {"code", "message"}
 

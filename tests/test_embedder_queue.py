@@ -40,7 +40,7 @@ class HeldEncoder:
     def encode(self, batch: Sequence[Sequenced], *, purpose: Purpose) -> Matrix:
         texts = [sequence.text for sequence in batch]
         self.passes.append((purpose, texts))
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         if "poison" in texts:
             raise RuntimeError("bad day")
         return self._hashing._embed(texts)
@@ -51,7 +51,7 @@ def make_embedder(encoder: HeldEncoder, *, queries_cached: int = 100) -> Sentenc
 
 
 async def until_running(encoder: HeldEncoder, passes: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while len(encoder.passes) < passes:  # noqa: ASYNC110 - the passes run in threads, which set no asyncio.Event
             await asyncio.sleep(0.001)
 

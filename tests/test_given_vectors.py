@@ -23,7 +23,7 @@ async def test_a_new_version_replaces_text_and_vector_as_they_were_given(
         for text, vector in (("Élan, the first", FIRST), ("Naïve 🐻, the second", SECOND)):
             body = {"title": "A title", "text": text, "vector": vector}
             path = f"/v1/collections/{collection}/documents/given"
-            answers.append((await api.client.put(path, json=body, params={"wait": 10})).json())
+            answers.append((await api.client.put(path, json=body, params={"wait": 60})).json())
 
     assert [(a["status"], a["indexed_version"], a["chunk_count"]) for a in answers] == [
         ("indexed", 1, 1),

@@ -200,7 +200,7 @@ async def test_the_installed_service_lists_its_doors_and_opens_one(
     )
     probe = [sys.executable, str(ROOT / "infra" / "probe.py"), "/readyz"]
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while (await asyncio.to_thread(subprocess.call, probe, env=environment, stderr=subprocess.DEVNULL)) != 0:
                 assert process.returncode is None
     finally:

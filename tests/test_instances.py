@@ -19,6 +19,7 @@ from service.release import NEEDS, RELEASE
 from service.resources import Resources
 from tests.cli_calls import ROOT
 from tests.search_calls import direct_url
+from tests.worker_calls import until
 
 
 @pytest.fixture(autouse=True)
@@ -61,11 +62,9 @@ async def test_it_shows_a_sign_of_life_and_comes_back_when_it_was_taken_for_dead
     monkeypatch.setattr(instances, "BEAT_SECONDS", 0.05)
     async with announced(resources.primary, "api"):
         first = await admin.fetchval("select seen_at from instances")
-        await asyncio.sleep(0.3)
-        assert await admin.fetchval("select seen_at from instances") > first
+        await until(lambda: admin.fetchval("select seen_at > $1 from instances", first))
         await admin.execute("delete from instances")
-        await asyncio.sleep(0.3)
-        assert await admin.fetchval("select count(*) from instances") == 1
+        await until(lambda: admin.fetchval("select count(*) = 1 from instances"))
 
 
 async def test_a_gate_is_closed_while_an_older_release_runs(resources: Resources, admin: asyncpg.Connection) -> None:

@@ -20,6 +20,7 @@ from service.db.roles import MIGRATOR
 from service.db.tables import metadata
 from tests.conftest import PASSWORDS, execute
 from tests.stacks import Stack
+from tests.worker_calls import until
 
 EVERY = {script.revision for script in ScriptDirectory.from_config(alembic_config("")).walk_revisions()}
 KEYS = (PrimaryKeyConstraint, UniqueConstraint)
@@ -104,10 +105,21 @@ async def test_two_deployers_at_once_are_one_after_the_other(database: Database)
     holder = await asyncpg.connect(database.direct_url)
     await holder.execute("select pg_advisory_lock(hashtext('alembic'))")
     deployers = [deployer(database) for _ in range(2)]
-    await asyncio.sleep(4)
-    waiting = "select from pg_stat_activity where datname = current_database() and usename = 'hybrid_migrator'"
-    assert len(await database.ask(waiting)) == 3
-    assert await database.ask(f"{waiting} and (state = 'active' or backend_xmin is not null)") == []
+    waiting = "select pid from pg_stat_activity where datname = current_database() and usename = 'hybrid_migrator'"
+
+    async def both_wait() -> bool:
+        return len(await database.ask(waiting)) == 3
+
+    await until(both_wait)
+    await asyncio.sleep(1)  # A lock would not be waited for so long.
+    # Each looks three times a second, for a moment; whoever waits inside is there at every look of ours.
+    looks = []
+    for _ in range(5):
+        rows = await database.ask(f"{waiting} and (state = 'active' or backend_xmin is not null)")
+        looks.append({row["pid"] for row in rows})
+        await asyncio.sleep(0.05)
+    assert await both_wait()
+    assert set.intersection(*looks) == set()
     await holder.close()
     said = [(await asyncio.to_thread(each.communicate))[1].decode() for each in deployers]
 

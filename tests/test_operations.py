@@ -286,7 +286,7 @@ def test_probes_make_no_trace_and_no_span_holds_a_question(running: Running) -> 
 
 async def test_both_processes_end_in_good_time_with_their_last_spans_sent(running: Running) -> None:
     assert (await running.client.get("/v1/collections")).status_code == 200
-    statuses = await asyncio.wait_for(asyncio.gather(running.api.end(), running.worker.end()), 15)
+    statuses = await asyncio.wait_for(asyncio.gather(running.api.end(), running.worker.end()), 30)
 
     assert list(statuses) == [0, 0]
     assert len(running.collector.named("GET /v1/collections")) == 1

@@ -113,7 +113,11 @@ async def test_a_database_that_is_silent_does_not_hold_the_probe_up(settings: Se
                 await release.wait()
 
         holding = [asyncio.create_task(hold()) for _ in range(2)]
-        await asyncio.sleep(0.2)
+
+        async def held() -> bool:
+            return bool(primary.load().in_use == 2)
+
+        await until(held)
         begun = time.monotonic()
         answer, metrics = await asyncio.gather(probe.get("/readyz"), probe.get("/metrics"))
         took = time.monotonic() - begun

@@ -177,6 +177,6 @@ def test_what_a_search_pays_for_being_measured_is_below_50_microseconds() -> Non
         clock.end()
         envelope._end(scope, 200, method="POST", seconds=0.01)
 
-    seconds = min(timeit.repeat(one_search, number=1_000, repeat=7)) / 1_000
+    seconds = min(timeit.repeat(one_search, number=100, repeat=100)) / 100  # While nobody else had the processor.
 
     assert seconds < MOST_SECONDS, f"{seconds * 1e6:.1f} µs"

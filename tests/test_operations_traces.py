@@ -117,7 +117,7 @@ async def test_answers_do_not_wait_for_a_collector(settings: Settings, api: Api)
         ending = time.monotonic()
 
     assert set(answers) == {200}
-    assert took < 3
+    assert took < 10  # Fifty that waited would take minutes.
     assert time.monotonic() - ending < 6
 
 

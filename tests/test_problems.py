@@ -186,7 +186,7 @@ def test_every_error_of_the_domain_has_a_status_or_is_ours_to_explain() -> None:
 
 async def one_of_each(api: Api, collection: str) -> dict[str, Any]:
     """One real answer of each kind, by its name in /openapi.json."""
-    document = await api.make_document(collection, wait=10)
+    document = await api.make_document(collection, wait=60)
     url = f"/v1/collections/{collection}"
     answers = {
         "Document": document,

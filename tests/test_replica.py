@@ -250,7 +250,7 @@ async def test_a_statement_that_replication_cancels_is_run_by_the_primary(
     try:
         answer = asyncio.create_task(Following(replica, None).fetch(long, {}, settings={"app.tenant_id": ""}))
         await admin.execute("create table in_the_way (n int)")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await standby.tell(AT_WORK):  # noqa: ASYNC110  of another process
                 await asyncio.sleep(0.01)
         while not answer.done():  # Another's snapshot may keep the rows for a moment.
@@ -281,7 +281,7 @@ async def test_without_its_replica_the_service_searches_the_primary_and_goes_bac
     app.state.readiness._good_until = 0.0
     ready = await api.client.get("/readyz")
     await standby.server.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while seen(await search(api, collection, newer)) != (2, "replica"):
             pass
 

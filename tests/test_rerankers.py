@@ -146,7 +146,7 @@ async def test_who_leaves_takes_their_passages_along(folder: Path) -> None:
     await asyncio.sleep(0.2)
     long.cancel()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         with pytest.raises(asyncio.CancelledError):
             await long
         assert len(await reranker.score(QUESTION, ["bear"])) == 1
@@ -170,7 +170,7 @@ async def test_a_closed_reranker_answers_nobody_and_leaves_nobody_waiting(folder
     inside = asyncio.ensure_future(reranker.score(QUESTION, ["the train was late " * 12] * 50_000))
     await asyncio.sleep(0.1)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         await reranker.close()
         with pytest.raises(UnavailableError, match="closed"):
             await inside

@@ -102,7 +102,7 @@ async def test_the_searcher_reads_through_the_views_and_changes_nothing(stack: S
 async def test_without_a_tenant_there_are_no_rows(
     stack: Stack, settings: Settings, admin: asyncpg.Connection, api: Api, collection: str
 ) -> None:
-    await api.make_document(collection, wait=10)
+    await api.make_document(collection, wait=60)
     secured = await admin.fetch(
         "select relname from pg_class where relrowsecurity and relnamespace = 'public'::regnamespace and relkind in ('r', 'p')"
     )

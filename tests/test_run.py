@@ -161,7 +161,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_stubborn_child(start: Start) -> Non
     time.sleep(1.2)
     run.end(signal.SIGINT)
 
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 10  # which is what a child is given that hears no SIGTERM
     assert not running(family)
 
 

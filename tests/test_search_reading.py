@@ -27,8 +27,8 @@ from tests.stacks import Stack
 from tests.worker_calls import until
 
 DRIVERS = ("psqlpy", "asyncpg")
-IDLE = """select count(*) from pg_stat_activity where usename = 'hybrid_searcher' and datname = current_database()
-  and state like 'idle in transaction%' and state_change < now() - interval '1 second'"""
+IDLE = """select count(*) = 0 from pg_stat_activity where usename = 'hybrid_searcher' and datname = current_database()
+  and state like 'idle in transaction%'"""
 CUT = """select count(pg_terminate_backend(pid)) from pg_stat_activity
   where usename = 'hybrid_searcher' and datname = current_database()"""
 
@@ -94,11 +94,10 @@ async def test_clients_that_leave_leave_nothing_behind(
         with suppress(asyncio.CancelledError):
             await task
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         for _ in range(125):  # Four at a time, each with a connection: they are cut off at every point of their way.
             await asyncio.gather(*(leave(mine if n % 2 else theirs) for n in range(4)))
-        await asyncio.sleep(1.1)
-        assert await superuser.fetchval(IDLE) == 0
+        await until(lambda: superuser.fetchval(IDLE))
         answers = await asyncio.gather(*(mine.ask("bear", limit=100) for _ in range(40)))
     own = {chunk.chunk_id for hit in (await den.ask("bear", limit=100)).hits for chunk in hit.chunks}
     for found in answers:
@@ -131,7 +130,7 @@ async def test_the_gate_keeps_its_place_until_the_work_has_ended() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     with pytest.raises(OverloadedError):
-        await asyncio.wait_for(gate.run(done.wait), 1)
+        await asyncio.wait_for(gate.run(done.wait), 30)
     done.set()
     await gate.drained()
     assert await gate.run(done.wait)
@@ -212,14 +211,14 @@ async def test_a_restarted_database_is_found_again(
     async with asyncio.TaskGroup() as clients:
         for _ in range(4):
             clients.create_task(keep_asking())
-        await until(begun, 10)
+        await until(begun)
         await stoppable.stop()
         try:
             await asyncio.sleep(0.2)
         finally:  # Others come after this test, whatever a client met.
             await stoppable.start()
         restarted = len(outcomes)
-        await until(answering, 10)  # A pooler asks the server again after a while only.
+        await until(answering)  # A pooler asks the server again after a while only.
         stopping.set()
 
     hidden = {"10"} if pooler else {"10", "unavailable"}  # A pooler may let its clients wait.

@@ -118,7 +118,7 @@ async def test_a_document_that_is_not_indexed_yet_has_no_place(api: Api, collect
 
 @pytest.mark.usefixtures("worker")
 async def test_a_document_that_could_not_be_indexed_has_no_place(api: Api, collection: str) -> None:
-    document = await api.make_file(collection, b"%PDF-1.4 nothing", filename="a.pdf", wait=10)
+    document = await api.make_file(collection, b"%PDF-1.4 nothing", filename="a.pdf", wait=60)
 
     response = await api.client.get(f"/v1/documents/{document['id']}/similar")
 

@@ -236,7 +236,7 @@ async def test_a_concurrent_statement_holds_the_lock_that_is_said_while_it_waits
         "select mode from pg_locks where pid = $1 and locktype = 'relation' and granted"
         " and relation = any($2::text[]::regclass[]::oid[])"
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await watcher.fetchval("select wait_event_type = 'Lock' from pg_stat_activity where pid = $1", pid):  # noqa: ASYNC110  another connection changes it
             await asyncio.sleep(0.02)
     held = {in_words(row["mode"]) for row in await watcher.fetch(query, pid, list(tables))}

@@ -39,7 +39,7 @@ async def settled(api: Api, collection: str) -> None:
     async def look() -> bool:
         return bool((await api.status(collection))["settled"])
 
-    await until(look, 30)
+    await until(look)
 
 
 async def check_statistics(admin: asyncpg.Connection, collection: str, *, drift: float = terms.DRIFT) -> None:

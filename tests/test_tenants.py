@@ -63,7 +63,7 @@ def requests_about(collection: str, document: dict[str, Any]) -> list[tuple[str,
 @pytest.mark.usefixtures("worker")
 async def test_what_is_foreign_does_not_exist(api: Api, other_api: Api) -> None:
     mine = await api.make_collection("sealed")
-    document = await api.make_document(mine, external_id="x", wait=10)
+    document = await api.make_document(mine, external_id="x", wait=60)
 
     for method, url, parts in requests_about(mine, document):
         answer = await other_api.client.request(method, url, **parts)
@@ -146,7 +146,7 @@ async def test_row_security_holds_where_a_statement_forgets_its_tenant(
     api: Api, connect: Any, resources: Resources
 ) -> None:
     collection = await api.make_collection()
-    await api.make_document(collection, wait=10)
+    await api.make_document(collection, wait=60)
     await connect("third")
     sealed = (tables.collections, tables.documents, tables.document_versions, tables.chunks, tables.embeddings)
 

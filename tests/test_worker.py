@@ -52,7 +52,7 @@ async def test_an_older_version_is_never_served_after_a_newer_one(
     async with working(embedder=HeldEmbedder(gate), poll_seconds=ONCE):
         await gate.reached.wait()
         async with working():
-            assert (await api.put(collection, "x", {"text": "The new text."}, wait=10)).status_code == 200
+            assert (await api.put(collection, "x", {"text": "The new text."}, wait=60)).status_code == 200
             gate.open.set()
             await until_idle(admin)
 
@@ -121,7 +121,7 @@ async def test_the_blobs_of_superseded_versions_and_deleted_documents_go(
     async with working():
         for content in (b"# One", b"# Two", b"# Three"):
             await api.client.put(
-                f"/v1/collections/{collection}/documents/x", params={"wait": 10, "filename": "a.md"}, content=content
+                f"/v1/collections/{collection}/documents/x", params={"wait": 60, "filename": "a.md"}, content=content
             )
         await until_idle(admin)
         assert await count_blobs() == before + 1
@@ -162,7 +162,7 @@ async def test_deleting_a_collection_removes_rows_and_blobs_in_the_background(
     async with working():
         await api.batch(collection, [{"text": f"Text number {n}."} for n in range(600)])
         await asyncio.gather(*(api.make_file(collection) for _ in range(5)))
-        await api.make_document(kept, wait=10)
+        await api.make_document(kept, wait=60)
         await until_idle(admin)
     await api.batch(collection, [{"text": f"Being indexed {n}."} for n in range(5)])
     async with working(embedder=HeldEmbedder(gate), poll_seconds=ONCE):
@@ -191,11 +191,9 @@ async def test_slow_files_do_not_delay_texts(api: Api, collection: str, working:
         for _ in range(10):
             await api.make_file(collection)
         await gate.reached.wait()
-        begun = time.monotonic()
-        document = await api.make_document(collection, wait=10)
+        document = await api.make_document(collection, wait=60)
 
-        assert document["status"] == "indexed"
-        assert time.monotonic() - begun < 3
+        assert document["status"] == "indexed"  # While not one of the files is.
         gate.open.set()
 
 
@@ -207,7 +205,7 @@ async def test_a_worker_that_must_stop_gives_back_what_takes_too_long(
     async with working(embedder=HeldEmbedder(gate), patience_seconds=0.1):
         await gate.reached.wait()
         begun = time.monotonic()
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 4  # And a worker that nobody told waits five.
 
     job = await admin.fetchrow("select state, attempt from jobs where document_id = $1", document["id"])
     assert tuple(job) == ("queued", 0)
@@ -232,10 +230,11 @@ async def test_a_long_job_keeps_its_lease(
 ) -> None:
     document = await api.make_document(collection)
     gate = Gate()
-    async with working(embedder=HeldEmbedder(gate), lease_seconds=0.3, poll_seconds=ONCE):
+    async with working(embedder=HeldEmbedder(gate), lease_seconds=2, poll_seconds=ONCE):
         await gate.reached.wait()
-        async with working(lease_seconds=0.3):
-            await asyncio.sleep(1)
+        lease = await admin.fetchval("select lease_until from jobs where document_id = $1", document["id"])
+        async with working(lease_seconds=2):
+            await until(lambda: admin.fetchval("select clock_timestamp() > $1::timestamptz + interval '.2 s'", lease))
         job = await admin.fetchrow("select state, attempt from jobs where document_id = $1", document["id"])
         gate.open.set()
 

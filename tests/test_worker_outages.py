@@ -108,7 +108,7 @@ async def test_files_wait_for_the_object_store_and_are_indexed_when_it_returns(
     last_error = "select last_error from jobs where state = 'queued' and kind = 'index_file'"
     async with working_with(resources)():
         reason = await until(lambda: admin.fetchval(last_error), 60)
-        text = await api.make_document(collection, wait=10)
+        text = await api.make_document(collection, wait=60)
         assert text["status"] == "indexed"
         assert (await api.get(document))["status"] in {"pending", "processing"}
         await own_stack.object_store.start()

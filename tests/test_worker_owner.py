@@ -77,7 +77,7 @@ async def test_a_declared_attribute_gets_a_valid_index_of_the_owner(
 async def test_a_list_gets_no_index_of_its_own(api: Api, collection: str, admin: asyncpg.Connection) -> None:
     await declare(api, collection, authors="string[]")
     await until_idle(admin)
-    await api.make_document(collection, attributes={"authors": [f"Author number {n}" for n in range(2_000)]}, wait=10)
+    await api.make_document(collection, attributes={"authors": [f"Author number {n}" for n in range(2_000)]}, wait=60)
 
     assert await index_of(admin, "authors") is None
 
@@ -87,7 +87,7 @@ async def test_keys_of_any_letters_are_indexed_and_found(api: Api, collection: s
     await declare(api, collection, **dict.fromkeys(HARD_KEYS, "string"))
     await until_idle(admin)
     attributes: dict[str, Any] = {key: f"value of {key}" for key in HARD_KEYS if "." not in key}
-    document = await api.make_document(collection, attributes=attributes | {"a": {"b": {"c": "deep"}}}, wait=10)
+    document = await api.make_document(collection, attributes=attributes | {"a": {"b": {"c": "deep"}}}, wait=60)
 
     for key in HARD_KEYS:
         index = await index_of(admin, key)
@@ -213,7 +213,7 @@ async def test_a_value_longer_than_an_index_entry_stops_neither_the_index_nor_an
     """One index serves all collections, so what one of them does not declare must not be refused there."""
     mine, theirs = await api.make_collection(), await other_api.make_collection()
     values = {"long": "".join(chr(0x4E00 + n * 7919 % 20_000) for n in range(6_000))}  # does not compress
-    older = await api.make_document(mine, attributes=values, wait=10)
+    older = await api.make_document(mine, attributes=values, wait=60)
     await declare(api, mine, long="string")
     await until_idle(admin)
 
@@ -222,9 +222,9 @@ async def test_a_value_longer_than_an_index_entry_stops_neither_the_index_nor_an
     assert index["indisvalid"]
     refused = await api.post(mine, {"text": "x", "attributes": values})
     assert fields(refused) == ["attributes.long"]
-    assert (await api.make_document(mine, attributes={"long": "é" * 1_000}, wait=10))["status"] == "indexed"
+    assert (await api.make_document(mine, attributes={"long": "é" * 1_000}, wait=60))["status"] == "indexed"
     assert fields(await api.post(mine, {"text": "x", "attributes": {"long": "é" * 1_000 + "x"}})) == ["attributes.long"]
-    other = await other_api.make_document(theirs, attributes=values, wait=10)
+    other = await other_api.make_document(theirs, attributes=values, wait=60)
     assert other["status"] == "indexed"
     assert (await other_api.patch(other, {"tags": ["a"]})).status_code == 200
     assert (await api.patch(older, {"tags": ["a"]})).status_code == 200

@@ -46,7 +46,7 @@ async def served(
     finally:
         if process.returncode is None:
             process.terminate()
-            await asyncio.wait_for(process.wait(), 30)
+            await asyncio.wait_for(process.wait(), 60)
 
 
 def crew(process: asyncio.subprocess.Process) -> set[int]:
@@ -55,7 +55,7 @@ def crew(process: asyncio.subprocess.Process) -> set[int]:
 
 async def until_all_answer(client: httpx.AsyncClient, *, without: Mapping[str, str] | None = None) -> dict[str, str]:
     """The start of each worker, as the metrics of one answer tell; none of them the same as `without` says."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         while True:
             try:
                 text = (await client.get("/metrics")).text
@@ -78,7 +78,7 @@ async def test_a_worker_that_dies_is_started_again_and_all_end_together(
         again = await until_all_answer(client, without=first)
         after = crew(process)
         process.terminate()
-        status = await asyncio.wait_for(process.wait(), 30)
+        status = await asyncio.wait_for(process.wait(), 60)
 
     assert announced >= 2
     assert len(before) == len(after) == 2

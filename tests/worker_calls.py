@@ -94,15 +94,15 @@ def working_with(resources: Resources) -> Working:
     return working
 
 
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 20) -> Any:
-    """What the condition returns once it is true."""
+async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
+    """What the condition returns once it is true; the time is only there to end a test that would hang."""
     async with asyncio.timeout(seconds):
         while not (found := await condition()):  # noqa: ASYNC110  another process changes it
             await asyncio.sleep(0.02)
         return found
 
 
-async def until_idle(admin: asyncpg.Connection, seconds: float = 30) -> None:
+async def until_idle(admin: asyncpg.Connection, seconds: float = 90) -> None:
     """No job is due, running or coming."""
 
     async def idle() -> bool:
