@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.serve import or_exit
+from service.cli.sentences import or_exit
 from service.db.addresses import Tls, with_tls
 from service.db.keys import create_key
 from service.db.owner import as_owner

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from service.cli.failures import CommandError
 from service.cli.own_settings import own_settings
-from service.cli.serve import or_exit
+from service.cli.sentences import or_exit
 from service.db.branch_note import check_prefix
 from service.ingest.sweep import Swept
 from service.ingest.sweep import sweep as sweep_bucket

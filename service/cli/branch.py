@@ -16,7 +16,7 @@ from service.branches.postgres import PostgresBranches, Way
 from service.cli.branch_address import find_branches, settings_of, words_of
 from service.cli.failures import CommandError
 from service.cli.own_settings import own_settings
-from service.cli.serve import or_exit
+from service.cli.sentences import or_exit
 from service.domain.branches import PRIMARY, Branch, Copied, check_name
 from service.resources import open_blobs
 from service.settings import Settings

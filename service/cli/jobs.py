@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.cli.serve import load_settings, or_exit
+from service.cli.sentences import load_settings, or_exit
 from service.db import indexing, jobs
 from service.db.primary import Primary
 from service.resources import open_primary

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.serve import or_exit
+from service.cli.sentences import or_exit
 from service.db.lint.check import lint as look
 from service.db.migrate import MIGRATIONS
 

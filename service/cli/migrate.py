@@ -15,7 +15,7 @@ from service.cli.accounts import CaFile, DatabaseTls, DirectUrl
 from service.cli.lint import lint
 from service.cli.migration_tables import show_state
 from service.cli.new_migration import new
-from service.cli.serve import or_exit
+from service.cli.sentences import or_exit
 from service.db.addresses import Tls, with_tls
 from service.db.backfill import SHARE, Backfill, due, fill, find_backfill
 from service.db.history import State, read_state

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.serve import or_exit
+from service.cli.sentences import or_exit
 from service.cli.skeletons import BACKFILL, COLUMN, CONTRACT, EXPAND
 from service.db.lint.revisions import PHASES, scripts_of, tip
 from service.db.migrate import MIGRATIONS

@@ -5,7 +5,7 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Annotated, Any, TypeVar
 
@@ -13,14 +13,12 @@ import structlog
 import typer
 import uvicorn
 import uvloop
-from pydantic import ValidationError
 
 from service.cli.listening import bound
 from service.cli.protocol import ProblemProtocol
+from service.cli.sentences import direct_of, load_settings, or_exit
 from service.cli.workers import STOPPING, serve_with_workers
-from service.db.addresses import with_tls
 from service.db.instances import announced
-from service.domain.errors import ServiceError
 from service.ingest.extract import Extractor
 from service.ingest.tools import Tools
 from service.ingest.worker import Schedule, run_worker
@@ -35,31 +33,6 @@ from service.telemetry.traces import open_tracing
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
-
-
-def load_settings() -> Settings:
-    """Every missing or wrong variable in one sentence each."""
-    try:
-        return Settings()  # type: ignore[call-arg]  # pydantic-settings reads the environment
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
-            typer.echo(f"Error: {name}: {problem['msg'][:1].lower()}{problem['msg'][1:]}", err=True)
-        raise typer.Exit(1) from None
-
-
-def or_exit(action: Callable[[], T]) -> T:
-    """What the service raises on purpose is one sentence on standard error, never a traceback."""
-    try:
-        return action()
-    except* ServiceError as group:
-        for error in filter(str, leaves(group)):
-            typer.echo(f"Error: {error}", err=True)
-    raise typer.Exit(1)
-
-
-def leaves(group: BaseExceptionGroup[ServiceError]) -> list[BaseException]:
-    return [leaf for e in group.exceptions for leaf in (leaves(e) if isinstance(e, BaseExceptionGroup) else [e])]
 
 
 def serve(
@@ -152,14 +125,6 @@ def worker(
     # The embedder's threads hold the interpreter; asked for it ten times as often, they let the event loop write sooner.
     sys.setswitchinterval(0.0005)
     or_exit(lambda: run_on_uvloop(work(settings, direct_url)))
-
-
-def direct_of(settings: Settings) -> str | None:
-    """DATABASE_DIRECT_URL under the same TLS as the other two."""
-    url = settings.database_direct_url
-    if url is None:
-        return None
-    return or_exit(lambda: with_tls(url.get_secret_value(), settings.database_tls, settings.database_ca_file))
 
 
 async def work(settings: Settings, direct_url: str | None) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import typer
 
-from service.cli.serve import answer, load_settings, or_exit, run_on_uvloop
+from service.cli.sentences import load_settings, or_exit
+from service.cli.serve import answer, run_on_uvloop
 from service.telemetry.logs import configure_logging
 from service.telemetry.siblings import Seat
 

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from service.cli.failures import CommandError
 from service.cli.own_settings import own_settings
 from service.cli.progress import open_progress
-from service.cli.serve import direct_of, or_exit
+from service.cli.sentences import direct_of, or_exit
 from service.db.all_collections import TenantsCollection, all_collections
 from service.db.owner import as_owner
 from service.db.primary import Primary
