@@ -13,8 +13,10 @@ from service.cli.address import find_address
 from service.cli.evaluate import MODES, evaluate_folder
 from service.cli.figures import explain, facets, lexical, relevance, walks
 from service.cli.figures.texts import made_up_documents
+from service.resources import Resources
 from tests.api_calls import Api
 from tests.cli_calls import served
+from tests.search_calls import direct_url
 from tests.worker_calls import Working
 
 QUIET = Console(quiet=True)
@@ -48,11 +50,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def service(
-    app: FastAPI, api: Api, working: Working, folder: Path, monkeypatch: pytest.MonkeyPatch
+async def service(  # noqa: PLR0917  fixtures
+    app: FastAPI,
+    api: Api,
+    working: Working,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    resources: Resources,
 ) -> AsyncIterator[None]:
+    """With the owner's worker too: without it, whoever declares an attribute waits half a minute for its index."""
     key = api.client.headers["Authorization"].removeprefix("Bearer ")
-    async with served(app) as url, working():
+    async with served(app) as url, working(direct_url=direct_url(resources)):
         variables = {"SERVICE_URL": url, "SERVICE_API_KEY": key, "DATA": str(folder)}
         for name, value in (variables | {"EMBEDDING_MODEL": "hashing"}).items():
             monkeypatch.setenv(name, value)
