@@ -8,7 +8,7 @@ import pytest
 from service.domain.hits import Hits
 from service.resources import Resources
 from tests.api_calls import Api
-from tests.search_calls import Library, directions, library
+from tests.search_calls import Library, collection_of, directions, fill, library, searching
 from tests.search_oracle import Scores, linear, rrf
 
 WORDS = ["bear", "wolf", "otter", "raven", "salmon", "thistle"]
@@ -107,11 +107,16 @@ async def test_asking_for_fewer_hits_returns_a_prefix(zoo: Library, mode: str, *
 
 
 async def test_equal_scores_are_ordered_by_id(api: Api, resources: Resources) -> None:
-    twins = await library(api, resources, [{"text": "bear", "vector": NEAR.tolist()}] * 6)
+    """Of the document; within a leg, whose places reciprocal ranks count, of the chunk."""
+    name = (await library(api, resources, [])).collection.name
+    for text, numbers in (("otter", range(6)), *(("bear", (n,)) for n in reversed(range(6)))):
+        documents = [{"external_id": str(n), "text": text, "vector": NEAR.tolist()} for n in numbers]
+        await fill(api, resources, name, documents)  # Written anew, the first document has the last chunk.
+    twins = Library(await collection_of(api, resources, name), searching(resources))
 
     for fields in ({"mode": "hybrid"}, {"method": "rrf", "window": 3}, {"mode": "lexical"}, {"mode": "semantic"}):
         hits = (await twins.ask("bear", vector=NEAR, **fields)).hits
-        ids = [hit.document_id for hit in hits]
+        ids = [hit.chunks[0].chunk_id if "window" in fields else hit.document_id for hit in hits]
         assert ids == sorted(ids), fields
         assert len(ids) == (3 if "window" in fields else 6)
 
