@@ -7,9 +7,13 @@ PIP := $(IN) -m pip install --disable-pip-version-check --no-compile $(if $(wild
 # A venv that was interrupted while it was made has no pip.
 ENSURE_PIP := $(IN) -m pip --version >/dev/null 2>&1 || $(IN) -m ensurepip --upgrade
 DATA ?= ../shared/data
+# A module whole, with what it loads once; the longest begin (tests/longest_first.py).
+ON_EVERY_CORE := -n auto --dist loadfile --no-loadscope-reorder
 INPUTS := pyproject.toml $(wildcard constraints.txt)
 
 .DEFAULT_GOAL := help
+# Images of Python forbid it to keep what it compiled; then every process that is started here compiles everything, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help run install sample dev test test-all test-pgbouncer schemathesis r2 pgbouncer rehearse bench check lint-migrations docs eval figures recall bench-peers format clean
 
 ##@ Use it
@@ -38,14 +42,14 @@ sample: $(VENV)/.installed ## Index the documentation of Python's standard libra
 dev: $(VENV)/.installed-dev ## Make .venv with the tools for tests and checks too
 
 test: $(VENV)/.installed-dev ## Run the tests: no Docker, no network; TEST_STACK=containers or env runs them elsewhere
-	@$(IN) -m pytest -n $(if $(filter env,$(TEST_STACK)),0,auto)
+	@$(IN) -m pytest $(if $(filter env,$(TEST_STACK)),-n 0,$(ON_EVERY_CORE))
 
 test-all: export THOROUGH = 1
 test-all: r2 test ## All of them: the slow ones too, and the R2 emulator beside rclone
 
 test-pgbouncer: pgbouncer ## The tests of the service through PgBouncer in transaction mode, tracked, then untracked
-	@TEST_POOLER=tracked $(IN) -m pytest -n auto
-	@TEST_POOLER=untracked $(IN) -m pytest -n auto
+	@TEST_POOLER=tracked $(IN) -m pytest $(ON_EVERY_CORE)
+	@TEST_POOLER=untracked $(IN) -m pytest $(ON_EVERY_CORE)
 
 schemathesis: $(VENV)/.installed-dev ## Try 5,000 requests made from the OpenAPI document on a service of its own: all checks
 	@$(IN) -m tests.openapi

@@ -27,7 +27,7 @@ from service.embeddings.hashing import HashingEmbedder
 from service.local.postgres import EmbeddedPostgres
 from service.resources import Resources
 from service.settings import Settings
-from tests import announced, hanging, left_out
+from tests import announced, hanging, left_out, longest_first
 from tests.api_calls import Api
 from tests.pooler import Pooler, chosen_pooling, running_pooler
 from tests.stacks import Stack, chosen_stack, open_stack
@@ -56,7 +56,7 @@ databases = count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for plugin in (announced, left_out, hanging):
+    for plugin in (announced, left_out, hanging, longest_first):
         config.pluginmanager.register(plugin)
 
 

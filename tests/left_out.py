@@ -13,8 +13,10 @@ import pytest
 
 from tests.pooler import chosen_pooling
 
+LEFT_OUT = "left out"
 REMEDY = re.compile(r"^(?:Skipped: )?(?P<why>.+); add it with: (?P<command>.+)$", re.DOTALL)
 BEYOND = "no pooler can change them: they have no service on the database, or are in PASSED_OVER of tests/left_out.py"
+AGAIN = "untracked is the same to them as tracked: their statements are those of other tests (SAME_UNTRACKED of tests/left_out.py)"
 # Modules, and folders of them, with a service on the database that are not worth their time a second and a third time.
 PASSED_OVER = {
     "openapi": "the document of the API, and five thousand requests that it refuses",
@@ -24,9 +26,13 @@ PASSED_OVER = {
     "test_branch_objects": "the object store, and processes that start",
     "test_branches": "the administrator's address",
     "test_cli_doors": "processes that start, which test_pooler_selftest does behind every kind of pooler",
+    "test_cli_figures_exactness": "commands that speak HTTP",
+    "test_cli_figures_recall": "commands that speak HTTP",
     "test_cli_search": "commands that speak HTTP",
     "test_direct_tls": "the direct address",
     "test_doctor": "brings poolers of its own",
+    "test_documents_real_files": "what is read in files; that it is written is what test_documents_files says",
+    "test_http_protocol": "what is no HTTP",
     "test_image": "processes that start",
     "test_migrate_commands": "the direct address, and processes that start",
     "test_operations_traces": "what is sent to a collector",
@@ -38,7 +44,25 @@ PASSED_OVER = {
     "test_upkeep_analyze": "loads twenty thousand documents to see what the planner knows",
     "test_workers": "processes that start, and the limits of the server itself",
 }
-LEFT = pytest.StashKey[int]()
+# Without tracking each statement is sent unprepared, and nothing else is different: one test of it is enough.
+SAME_UNTRACKED = {
+    "test_commit_tokens": "writes of test_documents",
+    "test_documents_limits": "bodies that are cut off before anything is written",
+    "test_operations_health": "parts that are away",
+    "test_operations_loads": "pools that are full",
+    "test_operations_metrics": "what is counted",
+    "test_problems": "answers, and keys that are read as everywhere",
+    "test_problems_outages": "parts that are away",
+    "test_replica": "a replica, which has no pooler before it",
+    "test_search_batch": "many of the searches of test_search_shapes",
+    "test_search_contract": "requests that are refused, and the searches of test_search_shapes",
+    "test_search_highlight": "what is made of texts that were found",
+    "test_search_questions": "questions, which are one parameter of the statement",
+    "test_search_recall": "the searches of test_search_shapes, again and exactly",
+    "test_statistics": "the recount that every load of documents runs",
+    "test_worker_kills": "processes that are killed in the work of test_worker",
+}
+LEFT = pytest.StashKey[dict[str, int]]()
 
 SLOW = "it loads thousands of documents, for a minute or two; add it with: make test-all"
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -83,26 +107,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Through a pooler only what it can break is run again: the tests with a service on the stack's database."""
     if chosen_pooling() == "none":
         return
-    chosen, beyond = list[pytest.Item](), list[pytest.Item]()
-    for item in items:
-        names: Sequence[str] = getattr(item, "fixturenames", ())
-        met = "pooler" in names and PASSED_OVER.keys().isdisjoint({item.path.stem, item.path.parent.name})
-        (chosen if met else beyond).append(item)
-    items[:] = chosen
-    config.stash[LEFT] = len(beyond)
+    reasons = [why_not(item) for item in items]
+    items[:] = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
+    config.stash[LEFT] = dict(Counter(reason for reason in reasons if reason is not None))
     if hasattr(config, "workeroutput"):
-        config.workeroutput[BEYOND] = len(beyond)
+        config.workeroutput[LEFT_OUT] = dict(config.stash[LEFT])
+
+
+def why_not(item: pytest.Item) -> str | None:
+    """The reason for which it is not run through the chosen pooler."""
+    names: Sequence[str] = getattr(item, "fixturenames", ())
+    places = {item.path.stem, item.path.parent.name}
+    if "pooler" not in names or not PASSED_OVER.keys().isdisjoint(places):
+        return BEYOND
+    if chosen_pooling() == "untracked" and not SAME_UNTRACKED.keys().isdisjoint(places):
+        return AGAIN
+    return None
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Every worker process of xdist has collected, and left out, the same tests."""
-    node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get(BEYOND, 0)
+    node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get(LEFT_OUT, {})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = Counter(reason_of(report) for report in terminalreporter.stats.get("skipped", ()))
-    beyond = terminalreporter.config.stash.get(LEFT, 0)
+    beyond = terminalreporter.config.stash.get(LEFT, {})
     if not reasons and not beyond:
         return
     terminalreporter.write_sep("=", "left out")
@@ -110,5 +141,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         found = REMEDY.match(reason)
         why, command = (found["why"], found["command"]) if found else (reason, "nothing: that is a mistake")
         terminalreporter.write_line(f"{number:4d}  {why}\n      add with: {command}")
-    if beyond:
-        terminalreporter.write_line(f"{beyond:4d}  {BEYOND}\n      add with: make test")
+    for reason, number in beyond.items():
+        command = "make test" if reason == BEYOND else "TEST_POOLER=tracked make test"
+        terminalreporter.write_line(f"{number:4d}  {reason}\n      add with: {command}")
