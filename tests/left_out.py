@@ -109,9 +109,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     reasons = [why_not(item) for item in items]
     items[:] = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-    config.stash[LEFT] = dict(Counter(reason for reason in reasons if reason is not None))
+    left: dict[str, int] = Counter(reason for reason in reasons if reason is not None)
+    config.stash[LEFT] = left
     if hasattr(config, "workeroutput"):
-        config.workeroutput[LEFT_OUT] = dict(config.stash[LEFT])
+        config.workeroutput[LEFT_OUT] = dict(left)
 
 
 def why_not(item: pytest.Item) -> str | None:

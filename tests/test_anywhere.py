@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.left_out import PASSED_OVER
+from tests.left_out import PASSED_OVER, SAME_UNTRACKED
+from tests.longest_first import LONGEST
 from tests.pooler import INSTALL, PoolerError, chosen_pooling, find_program
 from tests.stacks import DATABASE, STORE, Server, check_stack, from_environment, image_of, tls_of
 
@@ -122,9 +123,10 @@ def test_a_pooler_that_is_none_or_missing_is_refused(monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_passed_over_is_there() -> None:
-    there = {path.stem for path in (ROOT / "tests").iterdir()}
+    there = {path.stem for path in (ROOT / "tests").rglob("*")}
 
-    assert PASSED_OVER.keys() <= there
+    assert PASSED_OVER.keys() | SAME_UNTRACKED.keys() | set(LONGEST) <= there
+    assert PASSED_OVER.keys().isdisjoint(SAME_UNTRACKED)
 
 
 def test_a_skip_that_names_no_command_fails(tmp_path: Path) -> None:

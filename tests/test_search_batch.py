@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import httpx
@@ -167,6 +167,7 @@ class Slow:
     inside: int = 0
     most: int = 0
     asked: int = 0
+    open: asyncio.Event = field(default_factory=asyncio.Event)
     driver: Literal["psqlpy", "asyncpg"] = "psqlpy"
 
     async def fetch(
@@ -177,6 +178,7 @@ class Slow:
         self.most = max(self.most, self.inside)
         try:
             await asyncio.sleep(self.seconds)
+            await self.open.wait()
             return await self.reader.fetch(statement, values, settings=settings)
         finally:
             self.inside -= 1
@@ -193,6 +195,7 @@ async def slow(app: FastAPI, resources: Resources) -> AsyncIterator[Slow]:
     """Every search of the service takes a while."""
     desk, lane = app.state.search_desk, app.state.search_lane
     reader = Slow(resources.reader, 0.03)
+    reader.open.set()
     tools = replace(desk.tools, reader=reader)
     app.state.search_desk = replace(desk, tools=tools)
     app.state.search_lane = Lane(tools, pool_size=resources.settings.search_pool_size)
@@ -222,7 +225,11 @@ async def test_batches_leave_half_of_the_connections_to_others(
 
 
 async def test_more_than_may_wait_is_told_to_come_back(api: Api, app: FastAPI, zoo: str, slow: Slow) -> None:
+    slow.seconds = 0
+    slow.open.clear()
     waiting = [asyncio.create_task(post(api, zoo, [{"query": "bear"}] * 100)) for _ in range(WAITING // 100 + 1)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)  # Nothing is answered meanwhile.
+    slow.open.set()
     answers = await asyncio.gather(*waiting)
 
     refused = [answer for answer in answers if answer.status_code != 200]
