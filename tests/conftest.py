@@ -6,11 +6,13 @@ TEST_STACK says where they come from (tests/stacks.py), TEST_POOLER what stands 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import cache
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import botocore.session
 import httpx
 import pytest
 import structlog
@@ -53,6 +55,9 @@ PASSWORDS = Passwords(
 pytest_plugins = ["tests.documented_report"]
 
 databases = count(1)
+
+# Every object store that a test opens would read what boto3 knows of S3 again: a tenth of a second, a thousand times.
+botocore.session.create_loader = cache(botocore.session.create_loader)
 
 
 def pytest_configure(config: pytest.Config) -> None:
