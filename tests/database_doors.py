@@ -31,14 +31,18 @@ class proxy:  # noqa: N801  read as a verb
     def __init__(self, target: int) -> None:
         self.target = target
         self.writers: list[asyncio.StreamWriter] = []
+        self.is_cut = False
 
     async def __aenter__(self) -> tuple[int, Callable[[], Awaitable[None]]]:
         self.server = await asyncio.start_server(self.forward, "127.0.0.1", 0)
         return self.server.sockets[0].getsockname()[1], self.cut
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
         there, back = await asyncio.open_connection("127.0.0.1", self.target)
-        self.writers += [writer, back]
+        self.writers.append(back)
+        if self.is_cut:  # while this one was on its way
+            back.transport.abort()
         await asyncio.gather(self.pump(reader, back), self.pump(there, writer))
 
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -52,6 +56,7 @@ class proxy:  # noqa: N801  read as a verb
             writer.close()
 
     async def cut(self) -> None:
+        self.is_cut = True
         self.server.close()
         for writer in self.writers:
             writer.transport.abort()

@@ -189,6 +189,9 @@ async def test_closing_lets_the_running_pass_end_and_fails_what_waits() -> None:
     waiting = await started(embedder.embed_passages(["waiting"]))
 
     closing = await started(embedder.close())
+    async with asyncio.timeout(60):
+        while embedder.load().waiting_passages:  # noqa: ASYNC110 - dropped by the thread that closes
+            await asyncio.sleep(0.001)
     encoder.gate.set()
     await closing
 
