@@ -21,7 +21,7 @@ from service.local.ports import LOOPBACK, free_port
 Pooling = Literal["none", "tracked", "untracked"]
 
 INSTALL = Path(__file__).resolve().parents[1] / "infra" / "pgbouncer" / "install.py"
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 # Few and in turn, so that a client meets another server connection with nearly every transaction.
 CONFIG = """\
 [databases]

@@ -23,7 +23,7 @@ from service.local.stack import embedded_stack
 
 ROOT = Path(__file__).parents[1]
 STAND_IN = Path(__file__).with_name("run_stand_in.py")
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 Start = Callable[..., "Running"]
 

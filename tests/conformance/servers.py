@@ -18,7 +18,7 @@ from service.blobs import BlobStoreSettings
 BUCKET = "docs"
 ACCESS_KEY, SECRET_KEY = "LOCALACCESSKEY01", "localsecretkey0123456789"  # rclone refuses very short ones.
 PORTS = range(20_000, 32_000)  # Below the ports that the system itself gives away.
-START_S = 20
+START_S = 60
 R2_LOCAL = Path(__file__).parents[2] / "infra" / "r2-local"
 R2_PROBE = ("R2_PROBE_ENDPOINT_URL", "R2_PROBE_BUCKET", "R2_PROBE_ACCESS_KEY_ID", "R2_PROBE_SECRET_ACCESS_KEY")
 LOCAL_STORES = ("rclone", "miniflare")
