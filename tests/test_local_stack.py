@@ -1,9 +1,12 @@
 """The embedded stack: real Postgres, real rclone, folders in every bad state."""
 
+import asyncio
 import json
 import os
 import pwd
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +23,7 @@ from botocore.config import Config
 
 from service.local import folder as folder_module
 from service.local.account import Account, account_for
+from service.local.child import Child, ChildSpec
 from service.local.errors import StackError
 from service.local.folder import StateFolder
 from service.local.install import copied, postgres_programs
@@ -326,6 +330,34 @@ def test_a_child_ends_with_its_parent_even_after_kill_9(tmp_path: Path) -> None:
         time.sleep(0.02)
 
     assert not alive(pid)
+
+
+async def test_a_signal_that_comes_while_a_child_still_starts_waits_for_the_program(tmp_path: Path) -> None:
+    """Python, which becomes the program, loses some while it starts; then fifteen seconds passed before the next one."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux shows which signals of a process wait; add it with: make test, on Linux")
+    child = Child(
+        ChildSpec(name="c", argv=["/bin/sleep", "60"], stop_signals=(signal.SIGINT,)), folder=StateFolder(tmp_path)
+    )
+    seen = set()
+    for milliseconds in range(30):
+        child.start()
+        assert child.process is not None
+        seen.add(holds_back_sigint(child.process.pid))
+        await asyncio.sleep(milliseconds / 1_000)
+        await child.stop()
+        assert child.process.returncode == -signal.SIGINT
+
+    assert True in seen
+    assert ("python", False) not in seen
+
+
+def holds_back_sigint(pid: int) -> bool | tuple[str, bool]:
+    """The program itself, once it runs, may say what it wants."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (blocked,) = re.findall(r"^SigBlk:\s+(\w+)$", status, re.MULTILINE)
+    waits = bool(int(blocked, 16) & 1 << signal.SIGINT - 1)
+    return waits or ("python" if "bound.py" in " ".join(psutil.Process(pid).cmdline()) else "program", False)
 
 
 def alive(pid: int) -> bool:

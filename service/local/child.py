@@ -66,16 +66,21 @@ class Child:
         log = self._folder.open_log(spec.name)
         try:
             self._log_start = os.fstat(log).st_size
-            self.process = subprocess.Popen(  # noqa: S603 - the caller's own programs
-                [*bound, *spec.argv],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=spec.directory,
-                env={**spec.environment, MARKER: str(self._folder.path)},
-                process_group=0,
-                pass_fds=spec.descriptors,
-            )
+            # Blocked, SIGINT waits for the program: Python as it starts would swallow some, and nobody sends it again.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self.process = subprocess.Popen(  # noqa: S603 - the caller's own programs
+                    [*bound, *spec.argv],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=spec.directory,
+                    env={**spec.environment, MARKER: str(self._folder.path)},
+                    process_group=0,
+                    pass_fds=spec.descriptors,
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         finally:
             os.close(log)
         self._ended = asyncio.get_running_loop().create_future()
