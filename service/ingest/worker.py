@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FILES = 4  # in one claim; an extractor has two children, so two more are being fetched and embedded
 REAP_SECONDS = 5.0
+LAST_BEAT_SECONDS = 2.0
 
 Work = Callable[[Sequence[Job]], Awaitable[None]]
 
@@ -107,7 +108,8 @@ async def work_lane(
 
 async def under_lease(claimed: Sequence[Job], work: Work, *, primary: Primary, lease_seconds: float) -> None:
     """Runs `work` with a heartbeat; when the worker must stop, what is unfinished goes back unspent."""
-    heart = asyncio.create_task(beat(claimed, primary=primary, lease_seconds=lease_seconds))
+    over = asyncio.Event()
+    heart = asyncio.create_task(beat(claimed, primary=primary, lease_seconds=lease_seconds, over=over))
     try:
         for part in parted(claimed):
             await attempt(part, work, primary=primary)
@@ -116,6 +118,8 @@ async def under_lease(claimed: Sequence[Job], work: Work, *, primary: Primary, l
             await asyncio.shield(give_back(claimed, primary=primary))
         raise
     finally:
+        over.set()  # A beat that is under way ends by itself: broken off, it would leave its connection behind.
+        await asyncio.wait([heart], timeout=LAST_BEAT_SECONDS)
         heart.cancel()
 
 
@@ -140,10 +144,12 @@ async def attempt(claimed: Sequence[Job], work: Work, *, primary: Primary) -> No
             await bury(connection, await jobs.fail(connection, claimed, error=reason, outage=outage))
 
 
-async def beat(claimed: Sequence[Job], *, primary: Primary, lease_seconds: float) -> None:
+async def beat(claimed: Sequence[Job], *, primary: Primary, lease_seconds: float, over: asyncio.Event) -> None:
     """Extends the lease; a beat that fails is only missed, because the fence decides and not the heart."""
     while True:
-        await asyncio.sleep(lease_seconds / 3)
+        await pause(over, lease_seconds / 3)
+        if over.is_set():
+            return
         try:
             async with primary.begin() as connection:
                 await jobs.extend(connection, claimed, lease_seconds=lease_seconds)
