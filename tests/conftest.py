@@ -29,7 +29,7 @@ from service.embeddings.hashing import HashingEmbedder
 from service.local.postgres import EmbeddedPostgres
 from service.resources import Resources
 from service.settings import Settings
-from tests import announced, hanging, left_out, longest_first
+from tests import announced, hanging, left_out, longest_first, openers
 from tests.api_calls import Api
 from tests.pooler import Pooler, chosen_pooling, running_pooler
 from tests.stacks import Stack, chosen_stack, open_stack
@@ -61,7 +61,7 @@ botocore.session.create_loader = cache(botocore.session.create_loader)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for plugin in (announced, left_out, hanging, longest_first):
+    for plugin in (announced, left_out, hanging, longest_first, openers):
         config.pluginmanager.register(plugin)
 
 
