@@ -9,7 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from service.db.addresses import Address
 from service.db.owner import as_owner
+from service.db.read_held import open_held_reader
 from service.db.read_pool import Reader, Row
 from service.db.retrieval import Statement
 from service.domain.documents import Collection
@@ -282,6 +284,22 @@ def test_whoever_sets_the_graphs_knob_gets_the_graph_unless_a_filter_needs_the_s
     assert way_of(wide, WORDS, small, exact_chunks=20_000) == "scan"
     assert way_of(filtered, WORDS, collection, exact_chunks=20_000) == "count"
     assert way_of(exact, WORDS, collection, exact_chunks=0) == "scan"
+
+
+async def test_the_width_of_the_list_is_that_of_one_search(crowd: Library, resources: Resources) -> None:
+    """Set by the statement itself, so that a search which asks for it needs no transaction."""
+    address = Address.parse(resources.settings.search_database_url.get_secret_value(), tls="off", ca_file=None)
+    async with open_held_reader(address) as reader:
+        held, found = crowd.having(reader=reader, exact_chunks=0), dict[int | None, float]()
+        for wide in (10, 400, None):
+            recall = []
+            for question in QUESTIONS:
+                ids = await held.ids(vector=question, mode="semantic", limit=10, window=10, ef_search=wide)
+                recall.append(len(set(ids) & set(nearest(question, range(COUNT), 10))) / 10)
+                assert await reader.connection.fetchval("show hnsw.ef_search") == "100"
+            found[wide] = float(np.mean(recall))
+
+    assert found[10] < found[None] < found[400], found
 
 
 async def test_the_catalog_knows_the_size_of_the_graph(crowd: Library, resources: Resources) -> None:

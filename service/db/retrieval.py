@@ -18,6 +18,7 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    case,
     func,
     literal_column,
     select,
@@ -40,6 +41,7 @@ from service.telemetry.loads import StatementLoad
 
 TENANT_SETTING = "app.tenant_id"  # What row security reads.
 TENANT = bindparam("tenant", type_=Text)
+EF_SEARCH = bindparam("ef_search", type_=Text)
 EXACT = bindparam("exact_chunks", type_=Integer)
 SHAPES = 64  # Prepared for ever on every connection; a rarer shape runs unprepared.
 # What nearly every search asks for, and the round numbers of those who page no further: no client can use the shapes up.
@@ -80,14 +82,18 @@ class Statement:
         return [bound[name] for name in self.parameters]
 
 
-def scoped() -> CTE:
+def scoped(*, walking: bool = False) -> CTE:
     """The collection, if it is the tenant's: row security sees the tenant that the statement itself names first.
 
     Until the statement ends, so that a statement needs no transaction around it: one round trip instead of four. OFFSET 0
     keeps both halves apart and in this order; in another, row security would see no tenant, and the collection not be there.
+    `walking` sets the width of the graph's list as well, where one is asked for: the graph reads it when its scan begins,
+    which waits for the route, which waits for this.
     """
-    named = func.set_config(literal_column(f"'{TENANT_SETTING}'"), TENANT, true(), type_=Text).label("tenant")
-    first = select(named).offset(literal_column("0")).subquery("named")
+    named = set_here(TENANT_SETTING, TENANT)
+    if walking:
+        named = func.concat(named, case((EF_SEARCH.is_not(None), set_here("hnsw.ef_search", EF_SEARCH))), type_=Text)
+    first = select(named.label("tenant")).offset(literal_column("0")).subquery("named")
     c = collections.c
     own = select(c.id, c.language, c.chunk_count, c.updated_at).where(
         c.id == COLLECTION, c.deleted_at.is_(None), first.c.tenant.is_not(None)
@@ -96,9 +102,13 @@ def scoped() -> CTE:
     return materialized(select(then).select_from(first.join(then, true())), "scope")
 
 
+def set_here(setting: str, value: ColumnElement[str]) -> ColumnElement[str]:
+    return func.set_config(literal_column(f"'{setting}'"), value, true(), type_=Text)
+
+
 def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object, ...]]:  # noqa: A002  the field's term
     """The whole statement of one shape."""
-    scope = scoped()
+    scope = scoped(walking=shape.mode != "lexical")
     condition = None if filter is None else filters.matches(filter, d)
     if shape.resumed:
         return read_out(scope, paging.resumed(scope, condition, grouped=shape.grouped), None)

@@ -63,6 +63,7 @@ async def run(
         "semantic_weight": query.fusion.semantic_weight,
         "per_document": query.chunks_per_document,
         "threshold": -math.inf if query.score_threshold is None else query.score_threshold,
+        "ef_search": None if query.limits.ef_search is None else str(query.limits.ef_search),
         "exact_chunks": ALL if query.limits.exact else tools.exact_chunks,
         "checked_chunks": ALL if query.limits.exact else CHECKED_CHUNKS,
         "tiny_chunks": TINY_CHUNKS if query.limits.budget is None else 0,
@@ -113,8 +114,6 @@ async def fetched(
 def settings(query: Query, tenant_id: UUID) -> Mapping[str, str]:
     """Transaction-local; what is not named stays as the searcher role has it."""
     chosen = {"app.tenant_id": str(tenant_id)}
-    if query.limits.ef_search is not None:
-        chosen["hnsw.ef_search"] = str(query.limits.ef_search)
     if query.limits.timeout_ms is not None:
         chosen["statement_timeout"] = str(query.limits.timeout_ms)
     return chosen

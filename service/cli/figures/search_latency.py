@@ -26,7 +26,6 @@ from service.cli.figures.sending import send_documents
 from service.cli.own_settings import own_settings
 from service.cli.settle import wait_until_settled
 from service.db.addresses import Address
-from service.db.collections import find_collection
 from service.db.keys import tenant_of_key
 from service.db.profiles import find_profile
 from service.db.read_held import HeldReader, open_held_reader
@@ -35,6 +34,7 @@ from service.domain.documents import Collection
 from service.domain.errors import ServiceError
 from service.domain.queries import Query, Words
 from service.resources import open_own_embedder, open_primary
+from service.search.catalog import Catalog
 from service.search.running import run
 from service.search.tools import Searching
 from service.settings import Settings
@@ -148,8 +148,7 @@ async def open_parts(name: str, *, settings: Settings, api_key: str | None = Non
             profile = await find_profile(connection, embedder.name)
         if tenant_id is None:
             raise CommandError("The database at DATABASE_URL does not know the key: it is another service's.")
-        async with primary.begin(tenant_id) as connection:
-            collection = await find_collection(connection, tenant_id, name)
+        collection = await Catalog(primary).find(tenant_id, name)
         async with open_held_reader(address) as reader:
             tools = Searching(
                 reader=reader,
