@@ -2,8 +2,10 @@
 
 import asyncio
 
+import pytest
 from sqlalchemy import text
 
+from service.domain.errors import UnavailableError
 from service.resources import open_primary
 from service.settings import Settings
 
@@ -25,3 +27,18 @@ async def test_closing_leaves_no_connection_of_a_task_that_was_cancelled_just_be
     await asyncio.wait([working])
 
     assert (working.cancelled(), pool.checkedout(), pool.checkedin()) == (True, 0, 0)  # type: ignore[attr-defined]  # a QueuePool has them
+
+
+async def test_whoever_comes_after_the_end_opens_nothing(settings: Settings) -> None:
+    primary = open_primary(settings)
+    async with primary.begin() as connection:
+        await connection.execute(text("select 1"))
+    await primary.close()
+
+    with pytest.raises(UnavailableError, match="stopping"):
+        async with primary.begin():
+            pass
+    with pytest.raises(UnavailableError, match="stopping"):
+        async with primary.look():
+            pass
+    assert primary.engine.pool.checkedin() == 0  # type: ignore[attr-defined]  # a QueuePool has it

@@ -103,7 +103,7 @@ class Primary:
             connect_args={"timeout": 10, "ssl": asyncpg_tls(address), **caches},
         )
 
-        self._size, self._asked, self._refused = pool_size, 0, 0
+        self._size, self._asked, self._refused, self._closed = pool_size, 0, 0, False
         event.listen(self.engine.sync_engine, "checkin", note_use)
         event.listen(self.engine.sync_engine, "checkout", refuse_lost)
 
@@ -128,6 +128,8 @@ class Primary:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
+        if self._closed:  # The engine would open a new pool, which nobody closes.
+            raise UnavailableError("the door to the database is closed: this process is stopping")
         self._asked += 1
         try:
             yield
@@ -147,4 +149,5 @@ class Primary:
             async with asyncio.timeout(HANDING_BACK_SECONDS):
                 while self.load().in_use:  # noqa: ASYNC110  the pool tells nobody
                     await asyncio.sleep(0.01)
+        self._closed = True
         await self.engine.dispose()
