@@ -92,7 +92,7 @@ recall: $(VENV)/.installed ## Filtered recall and latency on arXiv, and served a
 	@missed=0; for command in "filtered-recall --keep" filtered-latency served-top; do \
 		DATA="$(DATA)" $(IN) -m service bench $$command || missed=1; done; exit $$missed
 
-bench: $(VENV)/.installed-bench ## The benchmark, with a service of its own: load, recall, memory, pictures; 12 minutes
+bench: $(VENV)/.installed-bench ## The benchmark, with a service of its own: load, recall, memory, pictures; 16 minutes, then 13
 	@DATA="$(DATA)" $(IN) -m bench run
 	@$(IN) -m bench report bench/results/latest.json > bench/results/latest.md
 	@$(IN) -m bench plot bench/results/latest.json

@@ -86,9 +86,10 @@ def test_a_against_a_is_no_regression_and_a_planted_one_is() -> None:
     assert paired_ratio(rounds(1), [{-1: 5.0}]) is None
 
 
-def test_rounds_that_drift_widen_the_bound() -> None:
+@pytest.mark.parametrize("drifts", [(0.3, 0.01), (0.01, 0.3)], ids=["the old run's", "the new run's"])
+def test_rounds_that_drift_widen_the_bound(drifts: tuple[float, float]) -> None:
     calm = paired_ratio(rounds(1, drift=0.01), rounds(2, drift=0.01, slower=1.2))
-    restless = paired_ratio(rounds(1, drift=0.3), rounds(2, drift=0.3, slower=1.2))
+    restless = paired_ratio(rounds(1, drift=drifts[0]), rounds(2, drift=drifts[1], slower=1.2))
 
     assert calm is not None
     assert restless is not None
