@@ -1,5 +1,7 @@
 """What a bulk load leaves the planner to know: the tables are analysed by the job that counts the words, at most seconds later."""
 
+from dataclasses import replace
+
 import asyncpg
 import pytest
 from sqlalchemy import text
@@ -9,7 +11,7 @@ from service.db.upkeep import analyze_changed
 from service.resources import Resources
 from tests.api_calls import Api
 from tests.left_out import thorough
-from tests.search_calls import Library, direct_url, library, working
+from tests.search_calls import Library, collection_of, direct_url, library, working
 from tests.search_plans import explain
 from tests.test_search_plans import GRAPH, executed
 from tests.worker_calls import until
@@ -41,7 +43,7 @@ async def loaded(api: Api, resources: Resources) -> Library:
             lines = [{"external_id": f"x{n}", "text": f"w{n % 700} v{n % 11} u{n}"} for n in range(start, start + 1000)]
             assert {answer["status"] for answer in await api.batch(name, lines)} == {202}
         await until(settled, 240)
-    return loaded
+    return replace(loaded, collection=await collection_of(api, resources, name))  # Which counts 20,001 chunks now.
 
 
 @thorough
