@@ -199,7 +199,7 @@ async def test_settings_of_the_roles_are_there_when_they_log_in(stack: Stack, se
     searcher = await login(stack, settings, SEARCHER, PASSWORDS.searcher)
     application = await login(stack, settings, APPLICATION, PASSWORDS.application)
 
-    assert await searcher.fetchval("show plan_cache_mode") == "force_custom_plan"
+    assert await searcher.fetchval("show plan_cache_mode") == "auto"
     assert await searcher.fetchval("show default_transaction_read_only") == "on"
     assert await searcher.fetchval("show hnsw.iterative_scan") == "relaxed_order"
     assert await application.fetchval("show idle_in_transaction_session_timeout") == "1min"

@@ -13,7 +13,7 @@ from service.domain.queries import Mode
 from service.resources import Resources
 from tests.api_calls import Api
 from tests.search_calls import Library, analyze, collection_of, direct_url, directions, library
-from tests.search_plans import Sent, explain
+from tests.search_plans import Sent, explain, searcher
 
 CHUNKS = 3_000
 VECTOR = directions(1, seed=8)[0]
@@ -206,6 +206,41 @@ async def test_a_plan_of_this_file_is_of_the_kind_that_was_asked_for(
     plan = await explain(stacks, resources, "w7", mode="semantic", vector=VECTOR, settings=settings_of_plan)
 
     assert ("collection_id = $" in plan) is (settings_of_plan["plan_cache_mode"] == "force_generic_plan"), plan
+
+
+FILTER = {"filter": {"attributes.few": 7}}
+
+
+@pytest.mark.parametrize(
+    ("question", "fields", "kept"),
+    [
+        ("w7 v3", {"mode": "semantic"}, True),
+        ("w7 v3", {"mode": "lexical"}, True),
+        ("w7 v3", {}, True),
+        ("w7 v3", {"method": "rrf"}, True),
+        ("w7 v3", {"mode": "semantic", **FILTER}, False),
+        ("w7 v3", {"mode": "lexical", **FILTER}, False),
+        ("w7 v3", FILTER, False),
+        ('"w7 v7"', {}, False),
+        ("w7 -v3", {}, False),
+    ],
+)
+@pytest.mark.parametrize("exact_chunks", [100, 20_000])
+async def test_a_connection_keeps_a_plan_only_where_it_does_not_depend_on_what_is_left(
+    stacks: Library, resources: Resources, *, exact_chunks: int, question: str, fields: dict[str, Any], kept: bool
+) -> None:
+    sent = Sent(stacks.tools.reader)
+    await stacks.having(reader=sent, exact_chunks=exact_chunks).ask(question, vector=VECTOR, **fields)
+    async with searcher(resources) as connection:
+        prepared = await connection.prepare(sent.sql)
+        for _ in range(12):
+            await prepared.fetch(*sent.bound())
+        (plans,) = await connection.fetch(
+            "select generic_plans, custom_plans from pg_prepared_statements where statement = $1", sent.sql
+        )
+
+    assert (plans["generic_plans"] > 0) is kept, plans
+    assert kept or plans["custom_plans"] == 12
 
 
 async def test_the_graph_is_given_its_limit_as_a_number(stacks: Library) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     case,
     func,
     literal_column,
+    or_,
     select,
     true,
 )
@@ -82,13 +83,13 @@ class Statement:
         return [bound[name] for name in self.parameters]
 
 
-def scoped(*, walking: bool = False) -> CTE:
+def scoped(*, walking: bool = False, plan_kept: bool = False) -> CTE:
     """The collection, if it is the tenant's: row security sees the tenant that the statement itself names first.
 
     Until the statement ends, so that a statement needs no transaction around it: one round trip instead of four. OFFSET 0
     keeps both halves apart and in this order; in another, row security would see no tenant, and the collection not be there.
     `walking` sets the width of the graph's list as well, where one is asked for: the graph reads it when its scan begins,
-    which waits for the route, which waits for this.
+    which waits for the route, which waits for this. With `plan_kept` a connection may keep the plan; see `planned_anew`.
     """
     named = set_here(TENANT_SETTING, TENANT)
     if walking:
@@ -98,8 +99,21 @@ def scoped(*, walking: bool = False) -> CTE:
     own = select(c.id, c.language, c.chunk_count, c.updated_at).where(
         c.id == COLLECTION, c.deleted_at.is_(None), first.c.tenant.is_not(None)
     )
+    if not plan_kept:
+        own = own.where(planned_anew())
     then = own.offset(literal_column("0")).lateral("own")
     return materialized(select(then).select_from(first.join(then, true())), "scope")
+
+
+def planned_anew() -> ColumnElement[bool]:
+    """Always true, and what keeps Postgres from ever taking a generic plan, which forgets how much a filter leaves.
+
+    A plan for known values finds the first half true and drops the second; a plan for any values has to price it, and by its
+    estimate (two billion rows) loses against every other. It is never executed. `plan_cache_mode` would say the same, but for
+    all statements of a role at once, and to set it before a statement takes a round trip.
+    """
+    dear = select(func.count()).select_from(func.generate_series(literal_column("1"), literal_column("2000000000")))
+    return or_(COLLECTION.is_not(None), dear.scalar_subquery() < 0)
 
 
 def set_here(setting: str, value: ColumnElement[str]) -> ColumnElement[str]:
@@ -108,7 +122,8 @@ def set_here(setting: str, value: ColumnElement[str]) -> ColumnElement[str]:
 
 def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object, ...]]:  # noqa: A002  the field's term
     """The whole statement of one shape."""
-    scope = scoped(walking=shape.mode != "lexical")
+    plain = filter is None and not shape.phrases and not shape.excluding
+    scope = scoped(walking=shape.mode != "lexical", plan_kept=plain)
     condition = None if filter is None else filters.matches(filter, d)
     if shape.resumed:
         return read_out(scope, paging.resumed(scope, condition, grouped=shape.grouped), None)
