@@ -24,6 +24,7 @@ from service.api import (
     similar,
 )
 from service.api.auth import KeyCache
+from service.api.direct import ShortWay
 from service.api.health import Readiness
 from service.api.metrics import QueueWatch
 from service.api.middleware import QUIET, RequestEnvelope
@@ -39,8 +40,6 @@ from service.telemetry.metrics import Metrics, QueueMetrics
 from service.telemetry.siblings import Seat, among_siblings
 from service.telemetry.telemetry import Telemetry
 from service.telemetry.traces import open_tracing
-
-SEARCH_LIMIT = 16 * 1024 * 1024  # A thousand values of a filter at their longest; the other routes count by themselves.
 
 
 def create_app(settings: Settings, seat: Seat | None = None) -> FastAPI:
@@ -87,13 +86,13 @@ def create_app(settings: Settings, seat: Seat | None = None) -> FastAPI:
             "exclude": lambda scope: scope["path"] in QUIET,
         },
     )
+    if not tracing.is_on:  # A span's name comes from the framework's routing.
+        app.add_middleware(ShortWay, routes=search.router.routes)
     app.add_middleware(RequestEnvelope, requests=telemetry.metrics.http_requests)
     add_problem_handlers(app)
     # Searches first: every router before theirs would be asked in vain, for each of them.
-    for room in (search, search_batch):
-        app.include_router(room.router, max_body_size=SEARCH_LIMIT)
-    rooms = (collections, bulk, batch, document_list, documents, document, content, similar, recommend, health, metrics)
-    for room in rooms:
+    rooms = (search, search_batch, collections, bulk, batch, document_list, documents, document, content, similar)
+    for room in (*rooms, recommend, health, metrics):
         app.include_router(room.router)
     return app
 

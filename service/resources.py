@@ -32,7 +32,7 @@ from service.settings import Settings
 from service.telemetry.load_metrics import Loads
 from service.telemetry.telemetry import Telemetry
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 RARE_CONNECTIONS = 2  # for the statement shapes beyond those that psqlpy keeps prepared
 

@@ -50,7 +50,7 @@ async def test_an_encoding_that_changes_nothing_is_none(api: Api, collection: st
         (SEARCH, {"Content-Type": "text/plain"}, (415, "unsupported_media_type")),
         (SEARCH, {"Content-Type": PATCH}, (415, "unsupported_media_type")),
         (SEARCH, {"Content-Type": "application/x-www-form-urlencoded"}, (415, "unsupported_media_type")),
-        (b'{"query": "' + b"x" * (1 << 20) + b'"}', {"Content-Type": JSON}, (413, "too_large")),
+        (b'{"query": "' + b"x" * (1 << 24) + b'"}', {"Content-Type": JSON}, (413, "too_large")),
         (b"query=bear", {"Content-Type": JSON}, (400, "malformed")),
         (b"\xff", {}, (400, "malformed")),
         (b'{"query": "bear"} ]', {}, (400, "malformed")),

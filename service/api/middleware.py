@@ -28,6 +28,7 @@ class RequestEnvelope:
     def __init__(self, app: ASGIApp, *, requests: Histogram) -> None:
         self._app = app
         self._requests = requests
+        self._series: dict[tuple[str, str, int], Histogram] = {}  # What `labels` finds, found once.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +56,10 @@ class RequestEnvelope:
 
     def _end(self, scope: Scope, status: int, *, method: str, seconds: float) -> None:
         route = route_of(scope)
-        self._requests.labels(method if method in METHODS else "other", route, str(int(status))).observe(seconds)
+        labels = method if method in METHODS else "other", route, int(status)
+        if (series := self._series.get(labels)) is None:
+            series = self._series[labels] = self._requests.labels(labels[0], route, str(labels[2]))
+        series.observe(seconds)
         if scope["path"] not in QUIET:
             took_ms = round(seconds * 1000, 1)
             log.info("request", method=method, route=route, path=scope["path"], status=int(status), took_ms=took_ms)

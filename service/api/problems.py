@@ -40,6 +40,7 @@ STATUS: dict[type[errors.ServiceError], tuple[int, str]] = {
 # What the framework raises by itself.
 HTTP_CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 INTERNAL = (500, "internal")
+EXPECTED = (errors.ServiceError, RequestValidationError, ValidationError)  # What `answer_error` answers.
 JSON_ERRORS = {"json_invalid", "json_type"}
 SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -155,7 +156,6 @@ def allowed_methods(request: Request) -> list[str]:
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(errors.ServiceError, answer_error)
-    app.add_exception_handler(RequestValidationError, answer_error)
-    app.add_exception_handler(ValidationError, answer_error)
+    for error in EXPECTED:
+        app.add_exception_handler(error, answer_error)
     app.add_exception_handler(HTTPException, answer_http_error)

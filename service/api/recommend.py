@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from service.api.answers import json_response
 from service.api.auth import TenantId
-from service.api.bodies import read_json
+from service.api.bodies import SEARCH_LIMIT, read_json
 from service.api.commit_tokens import told_where
 from service.api.deps import EVERY_ROUTE
 from service.api.hits import show_hits
@@ -38,7 +38,7 @@ async def recommend_documents(
     any text says nothing.
     """
     clock = desk.tools.telemetry.search_clock()
-    body = await read_json(request, RecommendRequest)
+    body = await read_json(request, RecommendRequest, limit=SEARCH_LIMIT)
 
     async def ask(collection: Collection) -> Hits:
         wanted = body.to_recommendation(collection)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from service.api.answers import json_response
 from service.api.auth import TenantId
-from service.api.bodies import read_json
+from service.api.bodies import SEARCH_LIMIT, read_json
 from service.api.commit_tokens import After, after_commit, told_where
 from service.api.deps import EVERY_ROUTE
 from service.api.direct import DirectRoute
@@ -84,7 +84,7 @@ async def search_collection(name: CollectionName, request: Request, tenant_id: T
     """Hybrid, lexical or semantic search with relational filters. Words are OR; see the contract for the rest."""
     desk = await get_desk(request, await after_commit(request))
     clock = desk.tools.telemetry.search_clock()
-    body = await read_json(request, SearchRequest)
+    body = await read_json(request, SearchRequest, limit=SEARCH_LIMIT)
 
     async def ask(collection: Collection) -> Hits:
         query = body.to_query(collection, dimension=desk.tools.profile.dimension)

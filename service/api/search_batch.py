@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.api.answers import Json, json_response
 from service.api.auth import TenantId
-from service.api.bodies import read_json
+from service.api.bodies import SEARCH_LIMIT, read_json
 from service.api.commit_tokens import told_where
 from service.api.deps import EVERY_ROUTE
 from service.api.hits import show_hits
@@ -30,7 +30,6 @@ from service.search.tools import Searching
 
 router = APIRouter(prefix="/v1/collections", tags=["search"], dependencies=EVERY_ROUTE)
 
-LIMIT = 16 * 1024 * 1024  # A hundred vectors of 4,096 numbers, or one filter with a thousand values at their longest.
 FATAL = (
     NotFoundError,
     OverloadedError,
@@ -53,7 +52,7 @@ async def search_many(
 
     They run side by side on a part of the connections, so that other searches need not wait for them.
     """
-    body = await read_json(request, SearchBatchRequest, limit=LIMIT)
+    body = await read_json(request, SearchBatchRequest, limit=SEARCH_LIMIT)
     await desk.catalog.find(tenant_id, name)
 
     async def reply(raw: object, tools: Searching) -> Json | Exception:

@@ -41,7 +41,7 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def drop_nulls(cls, raw: object) -> object:
-        if not isinstance(raw, dict):
+        if not isinstance(raw, dict) or None not in raw.values():
             return raw
         known = cls.model_fields.keys() - cls.telling_nulls
         return {name: value for name, value in raw.items() if value is not None or name not in known}

@@ -111,7 +111,7 @@ def _open_fast(
             ) from error
         import structlog  # noqa: PLC0415 - a tenth of a second that whoever runs as asked need not wait
 
-        structlog.get_logger().warning("the embedding model runs on torch, which is slower", reason=str(error))
+        structlog.get_logger(__name__).warning("the embedding model runs on torch, which is slower", reason=str(error))
         return None
 
 

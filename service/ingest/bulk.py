@@ -15,7 +15,7 @@ from service.ingest.tools import Tools
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 async def begin_bulk_load(name: str, *, tenant_id: UUID, primary: Primary) -> BulkLoad:

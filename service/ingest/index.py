@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PART_CHARACTERS = 400_000  # some 400 chunks embedded and written together
 WHOLE_CHARACTERS = 100_000  # A document with its own vector is one chunk; more terms than this a row cannot hold.
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

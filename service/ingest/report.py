@@ -14,7 +14,7 @@ from service.telemetry.traces import link_to
 if TYPE_CHECKING:
     from service.ingest.write import Indexable
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 def named(claimed: Sequence[Job]) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from service.ingest.tools import Tools
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 async def run(job: Job, *, tools: Tools, direct_url: str | None) -> None:

@@ -14,7 +14,7 @@ BUSY_POLLS = 5  # A look takes as long as two abstracts take to be embedded.
 OUTAGE_SECONDS = 1.0  # between two looks at a database that does not answer
 BUSY = (UnavailableError, OverloadedError)
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:

@@ -30,7 +30,7 @@ LAST_BEAT_SECONDS = 2.0
 
 Work = Callable[[Sequence[Job]], Awaitable[None]]
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from service.ingest.tools import Tools
 
 STATISTICS_AT_MOST = 4.0  # seconds that a collection's statistics are behind, while more of it waits to be indexed
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ SELECTIVITIES: tuple[tuple[float, Selectivity], ...] = (
     (0.5, "<=50%"),
 )
 
-log = structlog.get_logger()
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,35 +16,45 @@ from service.telemetry.traces import trace_id, traceparent
 UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access")
 
 
+class Lines(structlog.WriteLogger):
+    """Writes to standard error, under the name of the module that logs."""
+
+    def __init__(self, name: str = "service") -> None:
+        super().__init__(sys.stderr)
+        self.name = name
+
+
 def configure_logging(log_format: Literal["json", "console"], *, level: int = logging.INFO) -> None:
-    """Sends structlog and the standard library's loggers through one pipeline. Called once, by the doors."""
+    """Lines of structlog and those of the standard library's loggers, in one form. Called once, by the doors.
+
+    Ours are written straight away: on their way through the standard library each took twice the time.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last: list[Processor] = [ProcessorFormatter.remove_processors_meta]
+    last: list[Processor]
     if log_format == "json":
-        last += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=to_json)]
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=to_json)]
     else:
-        last += [
+        last = [
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 exception_formatter=structlog.dev.plain_traceback,  # A rich one shows local variables: clients' texts.
             )
         ]
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, *last],
+        logger_factory=Lines,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    # Nobody reads where a line was logged, by which thread, process and task: finding out is half of what a line costs.
-    logging._srcfile = None  # noqa: SLF001  as the library's manual has it, "Optimization"
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     lines = logging.StreamHandler(sys.stderr)
-    lines.setFormatter(ProcessorFormatter(foreign_pre_chain=shared, processors=last))
+    lines.setFormatter(
+        ProcessorFormatter(foreign_pre_chain=shared, processors=[ProcessorFormatter.remove_processors_meta, *last])
+    )
     logging.basicConfig(handlers=[lines], level=level, force=True)
     for name in UVICORN:
         logger = logging.getLogger(name)
