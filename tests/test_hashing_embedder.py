@@ -55,29 +55,34 @@ async def test_nothing_embeds_to_nothing(embedder: Embedder) -> None:
     assert (await embedder.embed_passages([])).shape == (0, embedder.dimension)
 
 
-def test_hashed_vectors_are_the_same_in_another_process_which_imports_little_for_them() -> None:
-    """Torch takes seconds to import, structlog and prometheus-client took half of a start that should be .2 s."""
+def test_hashed_vectors_are_the_same_in_another_process_and_need_neither_torch_nor_time() -> None:
     program = """
-import asyncio, sys
+import sys, time
+start = time.process_time()
+import numpy
+numpy_took = time.process_time() - start
+import asyncio
 from service.embeddings.loading import open_embedder
+took = time.process_time() - start - numpy_took
 vector = asyncio.run(open_embedder("hashing").embed_query("Growling bears & naïve cafés"))
-packages = {name.partition(".")[0] for name in sys.modules} & {"numpy", "orjson", "tokenizers", *sys.argv[1:]}
-print(vector.tobytes().hex()[:64], *sorted(packages))
+print(vector.tobytes().hex()[:64], took, *{"numpy", *sys.argv[1:]} & sys.modules.keys())
 """
     heavy = ["torch", "openvino", "transformers", "sentence_transformers", "structlog", "prometheus_client", "pydantic"]
-    runs = {
+    runs = [
         subprocess.run(
             [sys.executable, "-c", program, *heavy],
             check=True,
             capture_output=True,
             text=True,
             env={"PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("1", "2")
-    }
+        ).stdout.split()
+        for seed in "123456"
+    ]
+    vectors, took, packages = zip(*runs, strict=True)  # a fourth column would be a package that was imported
 
-    assert len(runs) == 1
-    assert runs.pop().split()[1:] == ["numpy", "orjson", "tokenizers"]
+    assert len(set(vectors)) == 1
+    assert set(packages) == {"numpy"}
+    assert min(map(float, took)) < 0.2  # What else the machine does can only make it more, so the best counts.
 
 
 async def test_twenty_thousand_short_passages_take_about_a_second(embedder: Embedder) -> None:

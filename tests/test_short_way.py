@@ -6,7 +6,11 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from service.api import search
+from service.api.direct import ShortWay
 from service.app import create_app
 from service.settings import Settings
 from tests.api_calls import Api
@@ -29,6 +33,27 @@ async def through_the_framework(settings: Settings, api: Api) -> AsyncIterator[h
         ) as client,
     ):
         yield client
+
+
+async def nowhere(scope: Scope, _receive: Receive, send: Send) -> None:
+    """What stands for the framework, and can be told from it."""
+    await Response(status_code=418)(scope, _receive, send)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/collections/zoo/search", 401),
+        ("GET", "/v1/collections/zoo/search", 418),
+        ("POST", "/v1/collections/zoo/search:batch", 418),
+        ("POST", "/v1/collections/zoo/documents", 418),
+    ],
+)
+async def test_a_search_takes_it_and_nothing_else(settings: Settings, method: str, path: str, status: int) -> None:
+    assert "ShortWay" in str(create_app(settings).user_middleware)
+    app = ShortWay(nowhere, routes=search.router.routes)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+        assert (await client.request(method, path)).status_code == status
 
 
 def comparable(answer: httpx.Response) -> tuple[int, object, dict[str, str]]:

@@ -14,9 +14,7 @@ from service.domain.errors import MalformedError, TooLargeError, UnsupportedMedi
 WIDE = 2.0**63  # The whole numbers that orjson reads as floats are beyond it.
 JSON_LIMIT = 64 * 1024 * 1024  # A text of 10 MB can be 60 MB as JSON, every character an escape.
 SMALL_LIMIT = 1024 * 1024
-SEARCH_LIMIT = (
-    16 * 1024 * 1024
-)  # A hundred vectors of 4,096 numbers, or one filter with a thousand values at their longest.
+SEARCH_LIMIT = 16 * 1024 * 1024  # A hundred vectors of 4,096 numbers, or a filter with a thousand long values.
 
 Model = TypeVar("Model", bound=BaseModel)
 
