@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import psutil
 import pytest
 
 from service.branches.base import Addresses
@@ -251,8 +252,15 @@ async def test_a_branch_whose_maker_is_killed_is_never_a_good_one_and_goes_with_
         (_, making) = await branches.list()
         with pytest.raises(BranchError, match="by somebody else"):
             await branches.create(NAME)
+        copying = psutil.Process(process.pid).children(recursive=True)
+        assert {each.name() for each in copying} >= {"pg_dump", "pg_restore"}
         os.kill(process.pid, signal.SIGKILL)
         await process.wait()
+
+        async def ended() -> bool:
+            return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in copying)
+
+        await until(ended, 3)  # A restore would write into the next draft. The dump alone would wait for ten seconds.
 
         async def dead() -> bool:
             return [each.state for each in await branches.list()] == ["ready", "half-made"]

@@ -7,12 +7,14 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from contextlib import suppress
 from pathlib import Path
 
 from service.db.addresses import Address
 from service.domain.branches import BranchError
+from service.local.child import bound_here
 from service.local.errors import StackError
 from service.local.install import postgres_programs
 
@@ -23,18 +25,25 @@ DUMP = ("--format=custom", "--compress=none", "--no-subscriptions", f"--lock-wai
 
 
 async def dump_and_restore(source_url: str, target_url: str) -> None:
-    """The target must be empty but for its extensions. Raises BranchError; both programs have ended when it returns."""
-    programs = client_programs()
+    """The target must be empty but for its extensions. Raises BranchError; both programs have ended when it returns.
+
+    They end with this process, too: a restore that outlived it would write into the next draft of that name.
+    """
+    programs, bound = client_programs(), bound_here(signal.SIGKILL)
     reader, writer = os.pipe()
     dump = restore = None
     try:
         dump = await asyncio.create_subprocess_exec(
-            str(programs / "pg_dump"), *DUMP, stdin=DEVNULL, stdout=writer, stderr=PIPE, env=environment(source_url)
+            *(*bound, str(programs / "pg_dump"), *DUMP),
+            stdin=DEVNULL,
+            stdout=writer,
+            stderr=PIPE,
+            env=environment(source_url),
         )
         os.close(writer)
         writer = -1
         restore = await asyncio.create_subprocess_exec(
-            *(str(programs / "pg_restore"), "--exit-on-error", "--dbname="),  # that of PGDATABASE
+            *(*bound, str(programs / "pg_restore"), "--exit-on-error", "--dbname="),  # that of PGDATABASE
             stdin=reader,
             stdout=DEVNULL,
             stderr=PIPE,

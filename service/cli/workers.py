@@ -13,7 +13,7 @@ import structlog
 
 from service.cli.listening import reserved
 from service.domain.errors import ServiceError
-from service.local.child import BOUND
+from service.local.child import bound_here
 from service.local.supervisor import PAUSES, QUICK_DEATHS, QUICK_SECONDS, ending
 from service.settings import Settings
 
@@ -39,7 +39,7 @@ class Crew:
         """Whether it came to serving; what kept it from that, it has said itself."""
         ready, said = os.pipe()
         try:
-            bound = [sys.executable, "-I", "-S", str(BOUND), str(os.getpid()), str(int(signal.SIGTERM)), "-", "-"]
+            bound = bound_here(signal.SIGTERM)
             worker = [sys.executable, "-m", "service.cli.serve_worker", str(number), str(self.folder), str(said)]
             # In a group of its own: the terminal's Ctrl-C reaches this process alone, which ends all of them.
             self.running[number] = await asyncio.create_subprocess_exec(

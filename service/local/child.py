@@ -40,6 +40,11 @@ class ChildSpec:
     descriptors: tuple[int, ...] = ()  # left open for it
 
 
+def bound_here(orphan_signal: int, uid: str = "-", gid: str = "-") -> list[str]:
+    """What stands before a program's own words, so that it ends with this process, however that ends."""
+    return [sys.executable, "-I", "-S", str(BOUND), str(os.getpid()), str(int(orphan_signal)), uid, gid]
+
+
 class Child:
     """A ChildSpec and its process, which may be started again after it ended."""
 
@@ -60,7 +65,7 @@ class Child:
         """In a process group of its own: the terminal's Ctrl-C reaches the supervisor alone, which ends all in order."""
         spec, account = self.spec, self.spec.account
         ids = [str(account.uid), str(account.gid)] if account else ["-", "-"]
-        bound = [sys.executable, "-I", "-S", str(BOUND), str(os.getpid()), str(int(spec.orphan_signal)), *ids]
+        bound = bound_here(spec.orphan_signal, *ids)
         if self.process is not None:
             forget(self._folder, self.process.pid)
         log = self._folder.open_log(spec.name)
