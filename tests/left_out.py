@@ -41,7 +41,7 @@ PASSED_OVER = {
     "test_pooler_selftest": "brings poolers of its own",
     "test_sample": "loads thousands of documents by HTTP",
     "test_search_routes": "loads thousands of chunks to see which way the same statement takes",
-    "test_upkeep_analyze": "loads twenty thousand documents to see what the planner knows",
+    "test_upkeep_tables": "loads twenty thousand documents to see what the planner knows",
     "test_workers": "processes that start, and the limits of the server itself",
 }
 # Without tracking each statement is sent unprepared, and nothing else is different: one test of it is enough.

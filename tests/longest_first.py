@@ -17,7 +17,7 @@ LONGEST = (
     "test_run",
     "test_operations_traces",
     "test_cli_search",
-    "test_upkeep_analyze",
+    "test_upkeep_tables",
     "test_search_shapes",
     "test_cli_figures_recall",
     "test_filters",

@@ -1,4 +1,4 @@
-"""What maintenance jobs do in SQL: empty a deleted collection, analyse what has changed."""
+"""What maintenance jobs do in SQL: empty a deleted collection, analyse what has changed, merge what indexes put off."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -61,3 +61,11 @@ async def remove_collection_row(connection: AsyncConnection, collection_id: UUID
 async def analyze_changed(connection: AsyncConnection) -> list[str]:
     """Analyses the tables of searches that have changed much since they last were; returns which."""
     return list((await connection.execute(select(func.analyze_changed(CHANGED_SHARE, CHANGED_LEAST)))).scalar_one())
+
+
+async def merge_pending(connection: AsyncConnection) -> int:
+    """Moves what waits in the pending lists of the GIN indexes to where it is found fast; returns how many pages it took.
+
+    Every search reads these lists, up to 1.7 ms of it, and after a load nobody else would empty them.
+    """
+    return int((await connection.execute(select(func.merge_pending()))).scalar_one())

@@ -1,4 +1,4 @@
-"""What a bulk load leaves the planner to know: the tables are analysed by the job that counts the words, at most seconds later."""
+"""What the job that counts words does for searches, seconds after a load: tables analysed, the words of GIN indexes merged."""
 
 from dataclasses import replace
 
@@ -6,17 +6,19 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 
+from service.db.jobs import REWRITE_WEIGHTS, enqueue
 from service.db.owner import as_owner
-from service.db.upkeep import analyze_changed
+from service.db.upkeep import analyze_changed, merge_pending
 from service.resources import Resources
 from tests.api_calls import Api
 from tests.left_out import thorough
 from tests.search_calls import Library, collection_of, direct_url, library, working
 from tests.search_plans import explain
 from tests.test_search_plans import GRAPH, executed
-from tests.worker_calls import until
+from tests.worker_calls import until, until_idle
 
 DOCUMENTS = 20_000
+GIN = ("ix_chunk_terms_terms", "ix_documents_attributes", "ix_documents_tags")
 TABLES = ("documents", "chunks", "chunk_terms", "embeddings")
 ANALYZED = """
 select coalesce(p.relname, t.relname)::text as name, sum(t.n_live_tup)::int as rows, sum(t.n_mod_since_analyze)::int as changed,
@@ -93,10 +95,43 @@ async def test_what_is_being_analysed_by_another_is_skipped(resources: Resources
     assert await admin.fetchval("select n_mod_since_analyze from pg_stat_user_tables where relname = 'documents'") > 0
 
 
-async def test_only_the_application_may_ask_for_it(resources: Resources) -> None:
+async def still_pending(admin: asyncpg.Connection) -> dict[str, int]:
+    """Pages in the pending list of each GIN index; to look is to merge them."""
+    return {index: await admin.fetchval("select gin_clean_pending_list($1::text::regclass)", index) for index in GIN}
+
+
+async def test_no_search_reads_words_that_wait_to_be_merged(
+    api: Api, resources: Resources, admin: asyncpg.Connection
+) -> None:
+    texts = [{"text": f"w{n} v{n % 11}", "tags": [f"t{n}"], "attributes": {"n": n}} for n in range(200)]
+    quiet = await library(api, resources, texts)
+    assert set((await still_pending(admin)).values()) == {0}
+
+    async with resources.primary.begin(quiet.collection.tenant_id) as connection:
+        behind = text("update chunk_terms set epoch = epoch - 1 where collection_id = :id")
+        await connection.execute(behind, {"id": quiet.collection.id})
+        await enqueue(
+            connection, REWRITE_WEIGHTS, tenant_id=quiet.collection.tenant_id, collection_id=quiet.collection.id
+        )
+    async with working(resources):
+        await until_idle(admin)
+    assert set((await still_pending(admin)).values()) == {0}
+
+
+async def test_words_wait_until_somebody_merges_them(api: Api, resources: Resources, admin: asyncpg.Connection) -> None:
+    """What the test above would not notice if the indexes had no pending lists, or nothing were ever in them."""
+    quiet = await library(api, resources, [{"text": "first"}])
+    await admin.execute("update chunk_terms set terms = terms || 1 where collection_id = $1", quiet.collection.id)
+    async with resources.primary.begin() as connection:
+        assert await merge_pending(connection) == 1
+        assert await merge_pending(connection) == 0
+
+
+@pytest.mark.parametrize("call", ["analyze_changed(0, 0)", "merge_pending()"])
+async def test_only_the_application_may_ask_for_it(resources: Resources, call: str) -> None:
     connection = await asyncpg.connect(resources.settings.search_database_url.get_secret_value())
     try:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute("select analyze_changed(0, 0)")
+            await connection.execute(f"select {call}")
     finally:
         await connection.close()
