@@ -230,10 +230,13 @@ async def test_a_missing_bucket_is_made_and_one_that_is_there_is_left(
 
 async def test_the_event_loop_turns_while_64_blobs_are_put(blobs: Blobs) -> None:
     """What else the machine does can only make it turn less, so the best of six counts."""
+    least = 1.0
     for _ in range(6):
-        if (standstill := await longest_standstill(blobs)) < 0.5:
-            return
-    pytest.fail(f"it stood still for {standstill:.0%} of the time")
+        least = min(least, await longest_standstill(blobs))
+        if least < 0.5:
+            break
+
+    assert least < 0.5
 
 
 async def longest_standstill(blobs: Blobs) -> float:

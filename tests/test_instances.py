@@ -62,9 +62,9 @@ async def test_it_shows_a_sign_of_life_and_comes_back_when_it_was_taken_for_dead
     monkeypatch.setattr(instances, "BEAT_SECONDS", 0.05)
     async with announced(resources.primary, "api"):
         first = await admin.fetchval("select seen_at from instances")
-        await until(lambda: admin.fetchval("select seen_at > $1 from instances", first))
+        assert await until(lambda: admin.fetchval("select seen_at > $1 from instances", first))
         await admin.execute("delete from instances")
-        await until(lambda: admin.fetchval("select count(*) = 1 from instances"))
+        assert await until(lambda: admin.fetchval("select count(*) = 1 from instances"))
 
 
 async def test_a_gate_is_closed_while_an_older_release_runs(resources: Resources, admin: asyncpg.Connection) -> None:

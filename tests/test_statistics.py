@@ -208,7 +208,7 @@ async def test_what_is_indexed_during_recounts_and_rewrites_is_in_them(
     async with working(batch=8), working(batch=8):
         for wave in range(8):
             await add(api, collection, make_texts(60, length=8 * 2**wave, seed=wave), first=60 * wave)
-            await admin.execute("update jobs set run_at = now() where kind = 'refresh_statistics'")
+            await admin.execute(DUE_NOW)
             await asyncio.sleep(0.15)
         await settled(api, collection)
         await until_idle(admin)
@@ -262,6 +262,9 @@ async def test_twenty_thousand_chunks_are_recounted_in_two_seconds(
     await admin.execute("delete from documents where collection_id = $1", c["id"])
 
 
+# Those that nobody holds: two workers and this would wait for each other in a circle.
+DUE_NOW = """
+update jobs set run_at = now() where id in (select id from jobs where kind = 'refresh_statistics' for update skip locked)"""
 SYNTHETIC_DOCUMENT = "insert into documents (id, collection_id, chunk_count) values (uuidv7(), $1, 20000)"
 SYNTHETIC_CHUNKS = """
 insert into chunks (id, collection_id, document_id, ordinal, text, char_start, char_end)
