@@ -136,8 +136,8 @@ async def test_a_full_search_queue_does_not_make_the_service_unready(settings: S
     app = create_app(settings)
     async with app.router.lifespan_context(app), client_of(app) as probe:
         gate = app.state.resources.reader.gate
-        gate.inside += gate.most
+        gate.units |= {asyncio.get_running_loop().create_future() for _ in range(gate.most)}
         answer = await probe.get("/readyz")
-        gate.inside -= gate.most
+        gate.units.clear()
 
     assert answer.status_code == 200

@@ -123,17 +123,63 @@ async def test_too_many_at_once_are_told_so(den: Library, resources: Resources) 
 
 async def test_the_gate_keeps_its_place_until_the_work_has_ended() -> None:
     gate, done = Gate(running=1, waiting=0, deadline_seconds=1), asyncio.Event()
-    task = asyncio.create_task(gate.run(done.wait))
+
+    async def work() -> AsyncIterator[bool]:
+        yield await done.wait()
+
+    task = asyncio.create_task(gate.run(work))
     await asyncio.sleep(0)
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await task
     with pytest.raises(OverloadedError):
-        await asyncio.wait_for(gate.run(done.wait), 30)
+        await asyncio.wait_for(gate.run(work), 30)
     done.set()
     await gate.drained()
-    assert await gate.run(done.wait)
+    assert await gate.run(work)
+
+
+async def test_the_answer_is_there_before_the_work_has_tidied_up_which_still_takes_its_place() -> None:
+    gate, tidied = Gate(running=1, waiting=0, deadline_seconds=1), asyncio.Event()
+
+    async def work() -> AsyncIterator[int]:
+        yield 1
+        await tidied.wait()
+        raise OSError("nobody is left to hear of it")
+
+    assert await asyncio.wait_for(gate.run(work), 30) == 1
+    with pytest.raises(OverloadedError):
+        await gate.run(work)
+    assert gate.load().in_use == 1
+    tidied.set()
+    await gate.drained()
+    assert gate.load().in_use == 0
+
+
+async def test_work_that_fails_or_is_broken_off_leaves_nobody_waiting() -> None:
+    gate = Gate(running=1, waiting=1, deadline_seconds=1)
+
+    async def failing() -> AsyncIterator[int]:
+        raise OSError("no answer")
+        yield 1
+
+    async def endless() -> AsyncIterator[int]:
+        await asyncio.Event().wait()
+        yield 1
+
+    with pytest.raises(OSError, match="no answer"):
+        await asyncio.wait_for(gate.run(failing), 30)
+    waiting = asyncio.create_task(gate.run(endless))
+    await asyncio.sleep(0)
+    next(iter(gate.units)).cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(waiting, 30)
+    assert await asyncio.wait_for(gate.run(one), 30) == 1
+
+
+async def one() -> AsyncIterator[int]:
+    yield 1
 
 
 async def test_a_statement_beyond_its_time_is_ended(den: Library, reader: Reader) -> None:

@@ -1,13 +1,15 @@
 """What a search answers, on the wire. What was not asked for is left out."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from orjson import Fragment
 from pydantic import BaseModel, Field
 
 from service.api.answers import Json
-from service.domain.hits import ChunkHit, Explanation, Hit, Hits
+from service.domain.hits import ChunkHit, Explanation, Hit, Hits, WrittenChunks
 
 
 class ShareBody(BaseModel):
@@ -111,8 +113,12 @@ def show_hit(hit: Hit) -> Json:
         "tags": hit.tags,
         "published_at": hit.published_at,
         "attributes": hit.attributes,
-        "chunks": [show_chunk(chunk) for chunk in hit.chunks],
+        "chunks": show_chunks(hit.chunks),
     }
+
+
+def show_chunks(chunks: Sequence[ChunkHit]) -> Fragment | list[Json]:
+    return Fragment(chunks.json) if isinstance(chunks, WrittenChunks) else [show_chunk(chunk) for chunk in chunks]
 
 
 def show_chunk(chunk: ChunkHit) -> Json:

@@ -35,7 +35,7 @@ FACET = Field(json_schema_extra={"pattern": r"^(tags|source|language|attributes(
 class Body(BaseModel):
     """Absent and null mean the same, except where null says something of its own."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=nullable)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, json_schema_extra=nullable)
     telling_nulls: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
@@ -52,10 +52,13 @@ class WeightsBody(Body):
     semantic: float = Field(default=1, ge=0, le=1e6)
 
 
+USUAL_WEIGHTS = WeightsBody()  # Frozen, as every body is, so that all may share it.
+
+
 class FusionBody(Body):
     method: Literal["linear", "rrf"] = "linear"
     alpha: float = Field(default=0.6, ge=0, le=1, description="`linear`: 0 is lexical alone, 1 semantic alone.")
-    weights: WeightsBody = Field(default_factory=WeightsBody, description="Of the legs in `rrf`.")
+    weights: WeightsBody = Field(default_factory=lambda: USUAL_WEIGHTS, description="Of the legs in `rrf`.")
     k: float = Field(default=60, gt=0, le=1e6, description="`rrf`: sum(weight / (k + rank)), rank from 1.")
     window: Annotated[int, Field(ge=1, le=1000), WHOLE] = Field(
         default=WINDOW, description="Chunks from each leg; pages end where it ends."
@@ -74,6 +77,9 @@ class ParamsBody(Body):
     timeout_ms: Annotated[int, Field(ge=1, le=60_000), WHOLE] | None = Field(
         default=None, description="The search's own deadline; a 503 when it passes."
     )
+
+
+USUAL_FUSION, USUAL_PARAMS = FusionBody(), ParamsBody()
 
 
 class HighlightBody(Body):
@@ -144,8 +150,8 @@ class SearchRequest(Body):
     vector: Annotated[list[float], Field(min_length=1, max_length=16_000), NOT_ALL_ZERO] | None = Field(
         default=None, description="Instead of the embedding of `query`; of the active profile's dimension."
     )
-    fusion: FusionBody = Field(default_factory=FusionBody)
-    params: ParamsBody = Field(default_factory=ParamsBody)
+    fusion: FusionBody = Field(default_factory=lambda: USUAL_FUSION)
+    params: ParamsBody = Field(default_factory=lambda: USUAL_PARAMS)
     cursor: str | None = Field(default=None, max_length=400_000, description="`next_cursor` of the page before.")
     score_threshold: float | None = Field(default=None, description="Chunks with a lower score are no hits.")
     facets: Annotated[list[Annotated[str, FACET]], Field(max_length=20)] = Field(
@@ -174,6 +180,7 @@ class SearchRequest(Body):
             raise InvalidError(f"it has {len(self.vector)} numbers, the profile {dimension}", field="vector")
         if self.vector is not None and not any(self.vector):
             raise InvalidError("a zero vector has no direction", field="vector")
+        p = self.params
         return Query(
             question=self.query,
             mode=self.mode,
@@ -190,7 +197,7 @@ class SearchRequest(Body):
                 k=self.fusion.k,
                 window=self.fusion.window,
             ),
-            limits=Limits(**self.params.model_dump()),
+            limits=Limits(p.ef_search, p.exact, p.budget, p.timeout_ms),
             score_threshold=self.score_threshold,
             rearranged=self.rearrangement(),
             highlight=None if self.highlight is None else Tags(self.highlight.pre_tag, self.highlight.post_tag),

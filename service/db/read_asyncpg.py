@@ -1,7 +1,7 @@
 """The read pool on asyncpg: the other driver's oracle, and where rare shapes run unprepared."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Literal
 
 import asyncpg
@@ -86,22 +86,21 @@ class AsyncpgReader:
         alone = self.tracked and after is None and is_whole(statement, settings)
         begun = asyncio.get_running_loop().time()
 
-        async def unit() -> Sequence[Row]:
+        async def unit() -> AsyncIterator[Sequence[Row]]:
             if not self.opened:
                 await self.open()
             if alone:
                 async with self.pool.acquire() as connection:
-                    rows = await connection.fetch(statement.sql, *bound)
+                    yield await connection.fetch(statement.sql, *bound)
             else:
                 async with self.pool.acquire() as connection, connection.transaction():
                     place = await connection.fetch(SET_CONFIG, list(settings), list(settings.values()))
                     if after is not None:
                         check_place(place, after)
-                    rows = await connection.fetch(statement.sql, *bound)
-            return [tuple(row) for row in rows]
+                    yield await connection.fetch(statement.sql, *bound)
 
         try:
-            return await self.gate.run(unit)
+            return [tuple(row) for row in await self.gate.run(unit)]
         except asyncpg.TransactionRollbackError as error:  # Of what only reads: a replica had to go on.
             raise ConflictError("the search database was in the way of its own replication") from error
         except asyncpg.QueryCanceledError as error:

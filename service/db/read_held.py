@@ -11,7 +11,7 @@ from pgvector import HalfVector
 from pgvector.asyncpg import register_vector
 
 from service.db.addresses import Address, asyncpg_tls
-from service.db.read_pool import Row
+from service.db.read_pool import Row, is_whole
 from service.db.retrieval import Statement
 from service.telemetry.loads import PoolLoad
 
@@ -31,7 +31,8 @@ class HeldReader:
     async def fetch(
         self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
     ) -> Sequence[Row]:
-        await self.connection.execute(SET_SESSION, list(settings), list(settings.values()))
+        if not is_whole(statement, settings):
+            await self.connection.execute(SET_SESSION, list(settings), list(settings.values()))
         vector = values.get("vector")
         bound = statement.bind(
             {**values, "vector": None if vector is None else HalfVector(np.asarray(vector, np.float32))}, settings

@@ -1,11 +1,12 @@
 """The reading door: one prepared statement a search, in one transaction with its tenant, as the `searcher` role.
 
 psqlpy hides SQLSTATE and can hand back a connection inside an open transaction when a request is cancelled, so it only
-reads, and every unit of work runs to its end in its own shielded task behind a bounded semaphore.
+reads, and every unit of work runs to its end in a task of its own behind a bounded semaphore.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
 from service.db.retrieval import TENANT_SETTING, Statement
@@ -90,37 +91,51 @@ class Gate:
         self.slots = asyncio.Semaphore(running)
         self.size = running
         self.most = running + waiting
-        self.inside = self.at_work = self.refused = 0
+        self.units: set[asyncio.Future[None]] = set()  # running and waiting
+        self.at_work = self.refused = 0
         self.deadline_seconds = deadline_seconds
 
-    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Raises OverloadedError when the queue is full."""
-        if self.inside >= self.most:
+    async def run(self, work: Callable[[], AsyncIterator[T]]) -> T:
+        """The first thing that the unit yields: to tidy up after it keeps nobody waiting. Raises OverloadedError when the queue
+        is full.
+        """
+        if len(self.units) >= self.most:
             self.refused += 1
             raise OverloadedError("too many searches at once")
-        self.inside += 1
-        task = asyncio.ensure_future(self._in_turn(work))
-        task.add_done_callback(self._left)
-        return await asyncio.shield(task)
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        unit = asyncio.ensure_future(self._in_turn(work, answer))
+        self.units.add(unit)
+        unit.add_done_callback(partial(self._left, answer))
+        return await answer  # Whoever leaves cancels this alone.
 
-    async def _in_turn(self, work: Callable[[], Awaitable[T]]) -> T:
-        async with self.slots:
-            self.at_work += 1
-            try:
-                return await work()
-            finally:
-                self.at_work -= 1
+    async def _in_turn(self, work: Callable[[], AsyncIterator[T]], answer: "asyncio.Future[T]") -> None:
+        try:
+            async with self.slots:
+                self.at_work += 1
+                steps = work()
+                try:
+                    found = await anext(steps)
+                    if not answer.done():
+                        answer.set_result(found)
+                    await anext(steps, None)
+                finally:
+                    self.at_work -= 1
+        except Exception as error:
+            if answer.done():
+                raise
+            answer.set_exception(error)
 
-    def _left(self, task: "asyncio.Future[Any]") -> None:
-        self.inside -= 1
-        if not task.cancelled():
-            task.exception()  # seen: nobody may be waiting for it any more
+    def _left(self, answer: "asyncio.Future[Any]", unit: "asyncio.Future[None]") -> None:
+        self.units.discard(unit)
+        answer.cancel()  # Where there is none, because the unit was broken off: nobody shall wait for ever.
+        if not unit.cancelled():
+            unit.exception()  # seen: its caller has the answer, or is gone
 
     def load(self) -> PoolLoad:
-        return PoolLoad(self.size, self.at_work, max(self.inside - self.at_work, 0), self.refused)
+        return PoolLoad(self.size, self.at_work, max(len(self.units) - self.at_work, 0), self.refused)
 
     async def drained(self) -> None:
         """Waits until every unit has ended, at most the deadline."""
         end = asyncio.get_running_loop().time() + self.deadline_seconds
-        while self.inside and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110  a counter has no event
+        while self.units and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110  a counter has no event
             await asyncio.sleep(0.01)

@@ -6,7 +6,7 @@ Its statement cache never shrinks, so the rarer shapes run on asyncpg beside it.
 import asyncio
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -92,11 +92,12 @@ class PsqlpyReader:
         # Without a transaction an untracking pooler would send the steps of one statement to different servers.
         alone = self.tracked and after is None and is_whole(statement, settings)
 
-        async def unit() -> Sequence[Row]:
+        async def unit() -> AsyncIterator[Sequence[Row]]:
             if alone:
                 async with self.pool.acquire() as connection:
                     result = await connection.fetch(statement.sql, bound, prepared=True)
-                    return result.result(as_tuple=True)
+                    yield result.result(as_tuple=True)
+                return
             async with self.pool.acquire() as connection, connection.transaction() as transaction:
                 steps: list[tuple[str, list[Any] | None]] = [
                     (SET_CONFIG, [list(settings), list(settings.values())]),
@@ -105,7 +106,7 @@ class PsqlpyReader:
                 results = await transaction.pipeline(steps, prepared=self.tracked)
                 if after is not None:
                     check_place(results[0].result(as_tuple=True), after)
-                return results[1].result(as_tuple=True)
+                yield results[1].result(as_tuple=True)
 
         try:
             return await self.gate.run(unit)

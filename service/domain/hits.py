@@ -1,9 +1,12 @@
 """What a search answers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from functools import cached_property
+from typing import Literal, overload
+
+import orjson
 
 WarningCode = Literal["lexical_only", "scan_limit", "unindexed_filter", "budget"]
 
@@ -40,6 +43,36 @@ class ChunkHit:
     explain: Explanation | None = None
 
 
+class WrittenChunks(Sequence[ChunkHit]):
+    """Chunks as the statement wrote them, an array of JSON, read when somebody looks at one: most answers only pass them on."""
+
+    def __init__(self, json: str) -> None:
+        self.json = json
+
+    @cached_property
+    def read(self) -> tuple[ChunkHit, ...]:
+        return tuple(ChunkHit(**chunk) for chunk in orjson.loads(self.json))
+
+    @overload
+    def __getitem__(self, place: int) -> ChunkHit: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[ChunkHit, ...]: ...
+    def __getitem__(self, place: int | slice) -> ChunkHit | tuple[ChunkHit, ...]:
+        return self.read[place]
+
+    def __iter__(self) -> Iterator[ChunkHit]:
+        return iter(self.read)
+
+    def __len__(self) -> int:
+        return len(self.read)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WrittenChunks | tuple) and self.read == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self.read)
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A document with its best chunks first; its score is its best chunk's."""
@@ -52,7 +85,7 @@ class Hit:
     tags: tuple[str, ...]
     published_at: datetime | None
     attributes: Mapping[str, object]
-    chunks: tuple[ChunkHit, ...]
+    chunks: Sequence[ChunkHit]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from service.db.read_out import SearchRow
 from service.db.retrieval import Shape
 from service.domain.documents import Collection
 from service.domain.errors import NotFoundError, UnavailableError
-from service.domain.hits import ChunkHit, Hit, SearchWarning
+from service.domain.hits import Hit, SearchWarning, WrittenChunks
 from service.domain.queries import WINDOW, Query, Words
 from service.embeddings.base import Vector
 from service.search.ranking import Entry
@@ -169,5 +169,5 @@ def hit(row: SearchRow) -> Hit:
         tags=tuple(row.tags or ()),
         published_at=None if row.published_at is None else row.published_at.astimezone(UTC),
         attributes=orjson.loads(row.attributes or "{}"),
-        chunks=tuple(ChunkHit(**chunk) for chunk in orjson.loads(row.chunks or "[]")),
+        chunks=WrittenChunks(row.chunks or "[]"),
     )

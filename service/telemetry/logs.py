@@ -76,8 +76,13 @@ def log_scope(**words: str | int | None) -> Iterator[None]:
 @contextmanager
 def request_scope(request_id: str) -> Iterator[None]:
     """Everything logged inside carries this request id and, where there is one, its trace."""
-    with log_scope(request_id=request_id, trace_id=trace_id()):
+    trace = trace_id()
+    words = {"request_id": request_id} if trace is None else {"request_id": request_id, "trace_id": trace}
+    before = structlog.contextvars.bind_contextvars(**words)
+    try:
         yield
+    finally:
+        structlog.contextvars.reset_contextvars(**before)
 
 
 def origin() -> dict[str, str]:

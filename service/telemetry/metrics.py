@@ -109,6 +109,14 @@ class Metrics:
             "hybrid_index_stage_seconds", "Time spent indexing, by stage.", ["stage"], registry=registry
         )
 
+        self._search_stages: dict[str, Histogram] = {}
+
+    def search_stage(self, stage: str) -> Histogram:
+        """What `labels` finds, found once: every search asks for three."""
+        if (series := self._search_stages.get(stage)) is None:
+            series = self._search_stages[stage] = self.search_stages.labels(stage)
+        return series
+
     def exposed(self, accept: str) -> tuple[bytes, str]:
         return exposed(accept, self.registry)
 
