@@ -34,11 +34,13 @@ from service.db.owner import as_owner
 from service.domain.errors import InvalidError
 from service.domain.filters import parse_filter
 from service.resources import Resources
+from service.search import ways
 from tests.api_calls import Api, Json
 from tests.documented import ROOT
 from tests.filter_stock import STOCKED, STORE, VALUES, StockOracle, StockWorld
-from tests.search_calls import Library, direct_url, library
+from tests.search_calls import Library, direct_url, directions, library
 from tests.search_plans import explain
+from tests.test_filter_ways import Knowing, watching
 
 PAGE = ROOT / "docs/howto/filter-by-your-own-table.md"
 FILE_NAME = re.compile(r"# (\S+\.py)")
@@ -173,6 +175,25 @@ async def test_a_joined_column_is_asked_like_any_other(
     works: Library, joined: Sequence[JoinedTable], raw: dict[str, Any], expected: set[str]
 ) -> None:
     assert await asked(works, raw, joined) == expected
+
+
+@pytest.mark.parametrize(("raw", "expected"), [case for case in MEANINGS if case[1]])
+async def test_a_walk_asks_it_of_what_it_passes(
+    works: Library,
+    joined: Sequence[JoinedTable],
+    monkeypatch: pytest.MonkeyPatch,
+    raw: dict[str, Any],
+    expected: set[str],
+) -> None:
+    monkeypatch.setattr(ways, "FURTHER", 1_000)  # The nearest may be the only one that is left out.
+    walking, seen = watching(replace(works, joined=joined), Knowing(2_100))
+    walking = replace(walking, collection=replace(works.collection, graph_size=5))
+
+    n = len(expected)
+    found = await walking.ids(vector=directions(1, seed=3)[0], mode="semantic", window=n, limit=n, filter=raw)
+
+    assert set(found) == expected
+    assert seen.ways == ["filter"]
 
 
 async def test_what_changes_in_the_table_counts_in_the_next_search(

@@ -5,6 +5,7 @@ carries idf = ln(1 + (N - df + .5) / (df + .5)), so document frequencies may be 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from pgvector.sqlalchemy import SPARSEVEC
 from sqlalchemy import (
@@ -14,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Integer,
+    Select,
     String,
     Text,
     bindparam,
@@ -120,23 +122,29 @@ def lexical_leg(
     best = score(question).label("d")
     also = [] if wanted is None else [wanted]
     probed = [t.c.collection_id == COLLECTION, t.c.terms.op("&&")(question.probes), *also]
-    if matching is None:
-        ordered = select(t.c.chunk_id, t.c.document_id, best).where(*probed).order_by(best, t.c.chunk_id)
+    ordered = select(t.c.chunk_id, t.c.document_id, best).where(*probed).order_by(best, t.c.chunk_id)
+    if condition is None:
         return materialized(ordered.limit(limit), "lexical")
+    if matching is None:
+        return materialized(filtered(ordered, condition, limit), "lexical")
     tiny = select(route.c.tiny).scalar_subquery()
     # So few chunks are left that all are scored: no index, no budget.
     few = select(t.c.chunk_id, t.c.document_id, best).where(
         t.c.document_id == within(select(matching.c.id)), tiny, score(question) < 0, *also
     )
     few = few.order_by(best, t.c.chunk_id).limit(limit)
-    # Many: sort first, then filter lazily until the window is full.
-    candidates = select(t.c.chunk_id, t.c.document_id, best).where(*probed, not_(tiny)).order_by(best, t.c.chunk_id)
-    c = candidates.offset(literal_column("0")).subquery("c")
-    passing = (
-        select(c.c.chunk_id, c.c.document_id, c.c.d)
-        .select_from(c.join(d, d.c.id == c.c.document_id))
-        .where(d.c.collection_id == COLLECTION, *([] if condition is None else [condition]))
-        .order_by(c.c.d, c.c.chunk_id)
+    many = filtered(ordered.where(not_(tiny)), condition, limit)
+    return materialized(union_all(few.subquery("l1").select(), many.subquery("l2").select()), "lexical")
+
+
+def filtered(ordered: Select[Any], condition: ColumnElement[bool], limit: ColumnClause[int]) -> Select[Any]:
+    """Many are sorted first, and filtered then, lazily, until the window is full."""
+    sorted_first = ordered.offset(literal_column("0")).subquery("c")
+    c = sorted_first.c
+    return (
+        select(c.chunk_id, c.document_id, c.d)
+        .select_from(sorted_first.join(d, d.c.id == c.document_id))
+        .where(d.c.collection_id == COLLECTION, condition)
+        .order_by(c.d, c.chunk_id)
         .limit(limit)
     )
-    return materialized(union_all(few.subquery("l1").select(), passing.subquery("l2").select()), "lexical")

@@ -8,17 +8,20 @@ test each shape with a foreign collection.
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from sqlalchemy import (
     CTE,
     BindParameter,
     ColumnElement,
+    FromClause,
     Integer,
     Select,
     Text,
     bindparam,
     case,
+    false,
     func,
     literal_column,
     or_,
@@ -34,7 +37,6 @@ from service.db.read_out import Findings, read_out
 from service.db.semantic import COLLECTION, Way, materialized
 from service.db.tables import collections
 from service.db.tables import search_documents as d
-from service.db.tables import search_embeddings as e
 from service.db.tables import search_terms as t
 from service.domain.filters import Filter
 from service.domain.queries import WIDENING, WINDOW, Mode
@@ -143,8 +145,8 @@ def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object
             way=shape.way,
             route=route,
             matching=matching,
-            condition=None if condition is None else passing(condition),
-            wanted=None if wanted is None else saying(wanted),
+            passing=[] if condition is None else [partial(passing, condition)],
+            wanted=[] if wanted is None else [partial(saying, wanted)],
         )
         said = bm25.lexical_leg(
             question, window=shape.window, route=route, matching=matching, condition=condition, wanted=wanted
@@ -165,11 +167,12 @@ def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object
 
 def routed(scope: CTE, condition: ColumnElement[bool] | None, shape: Shape) -> tuple[CTE | None, CTE]:
     """The documents that the filter leaves, if there is one, and the way to the semantic candidates."""
-    if condition is not None:
+    if condition is not None and shape.way == "count":
         return counted(scope, condition, window=shape.window)
-    n = scope.c.chunk_count
     few: ColumnElement[bool] = literal_column(str(shape.way == "scan").lower()).label("few")
-    return None, materialized(select(few, (n <= TINY).label("tiny"), n.label("n")), "route")
+    n = scope.c.chunk_count
+    tiny = n <= TINY if condition is None else false()
+    return None, materialized(select(few, tiny.label("tiny"), n.label("n")), "route")
 
 
 def counted(scope: CTE, condition: ColumnElement[bool], *, window: int) -> tuple[CTE, CTE]:
@@ -191,17 +194,17 @@ def checked(scope: CTE, likely: CTE) -> CTE:
     return materialized(columns.select_from(scope), "route")
 
 
-def passing(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """The filter on the embedding's document. A scalar subquery, because an EXISTS may become a join, and where the planner
+def passing(condition: ColumnElement[bool], rows: FromClause) -> ColumnElement[bool]:
+    """The filter on the row's document. A scalar subquery, because an EXISTS may become a join, and where the planner
     takes the filter for a rare one, that join gives up the order of the graph.
     """
-    rows = select(true()).where(d.c.id == e.c.document_id, d.c.collection_id == COLLECTION, condition)
-    return rows.scalar_subquery()
+    found = select(true()).where(d.c.id == rows.c.document_id, d.c.collection_id == COLLECTION, condition)
+    return found.correlate(rows).scalar_subquery()
 
 
-def saying(wanted: ColumnElement[bool]) -> ColumnElement[bool]:
-    """The same of the embedding's chunk."""
-    return select(true()).where(t.c.chunk_id == e.c.chunk_id, wanted).scalar_subquery()
+def saying(wanted: ColumnElement[bool], rows: FromClause) -> ColumnElement[bool]:
+    """The same of the row's chunk."""
+    return select(true()).where(t.c.chunk_id == rows.c.chunk_id, wanted).correlate(rows).scalar_subquery()
 
 
 class SpelledConstants(PGCompiler_asyncpg):

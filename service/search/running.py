@@ -8,8 +8,10 @@ from uuid import UUID
 import orjson
 
 from service.db import filters
+from service.db.filter_shapes import lower
 from service.db.read_out import SearchRow
 from service.db.retrieval import Shape
+from service.db.semantic import Way
 from service.domain.documents import Collection
 from service.domain.errors import NotFoundError, UnavailableError
 from service.domain.hits import Hit, SearchWarning, WrittenChunks
@@ -18,11 +20,10 @@ from service.embeddings.base import Vector
 from service.search.ranking import Entry
 from service.search.tools import Searching
 from service.search.warnings import unindexed_filter
-from service.search.ways import way_of
+from service.search.ways import TINY_CHUNKS, furthest, way_of
 from service.telemetry.telemetry import SearchRoute
 
 ALL = 2**31 - 2  # `exact: true`: every collection counts as small
-TINY_CHUNKS = 2_000  # What leaves at most so many is scored whole by its words: cheaper than choosing candidates.
 CHECKED_CHUNKS = 5_000  # Where a quoted phrase is looked for: the most relevant that have its words, .04 ms each.
 
 
@@ -38,12 +39,46 @@ async def run(
     *,
     tools: Searching,
 ) -> list[SearchRow]:
-    """One statement finds everything."""
+    """One statement finds everything; the second one where a filter that leaves much leaves only what is far from the question."""
+    same = likeness(query, words, collection)
+    left = None if same is None else tools.left.by(same)
+    way = way_of(query, words, collection, exact_chunks=tools.exact_chunks, left=left)
+    rows = await on_way(way, query, words, vector, collection, tools=tools, left=left)
+    if same is None:
+        return rows
+    if way == "filter":
+        if found(rows[0], query) >= query.fusion.window:
+            return rows
+        tools.left.remember(same, 0)
+        return await on_way("count", query, words, vector, collection, tools=tools)
+    if left is None:
+        tools.left.remember(same, rows[0].matched)
+    return rows
+
+
+def likeness(query: Query, words: Words, collection: Collection) -> int | None:
+    """Equal for searches of which the filter leaves the same; None where that need not be counted far."""
+    if query.filter is None or query.mode == "lexical" or words.phrases:
+        return None
+    shape, bound = lower(query.filter)
+    return hash((collection.id, shape, str(bound)))  # Spelled, because some values cannot be hashed.
+
+
+async def on_way(
+    way: Way,
+    query: Query,
+    words: Words,
+    vector: Vector | None,
+    collection: Collection,
+    *,
+    tools: Searching,
+    left: int | None = None,
+) -> list[SearchRow]:
     shape = Shape(
         mode=query.mode,
         dimension=tools.profile.dimension,
         window=query.fusion.window,
-        way=way_of(query, words, collection, exact_chunks=tools.exact_chunks),
+        way=way,
         fusion=query.fusion.method if query.mode == "hybrid" else "linear",
         grouped=query.grouped,
         phrases=bool(words.phrases),
@@ -64,12 +99,20 @@ async def run(
         "per_document": query.chunks_per_document,
         "threshold": -math.inf if query.score_threshold is None else query.score_threshold,
         "ef_search": None if query.limits.ef_search is None else str(query.limits.ef_search),
-        "exact_chunks": ALL if query.limits.exact else tools.exact_chunks,
+        "furthest": furthest(query, collection, left=left),
+        "exact_chunks": counted_chunks(query, words, tools=tools),
         "checked_chunks": ALL if query.limits.exact else CHECKED_CHUNKS,
         "tiny_chunks": TINY_CHUNKS if query.limits.budget is None else 0,
         "budget": query.limits.budget or tools.lexical_budget,
     }
     return await fetched(shape, values, query, collection, tools=tools)
+
+
+def counted_chunks(query: Query, words: Words, *, tools: Searching) -> int:
+    """How far what a filter leaves is counted: words are looked for in another way from `TINY_CHUNKS` on, and that is all."""
+    if query.limits.exact:
+        return ALL
+    return TINY_CHUNKS if query.mode == "lexical" and not words.phrases else tools.exact_chunks
 
 
 async def run_page(

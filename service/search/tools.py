@@ -8,6 +8,7 @@ from service.db.read_pool import Reader
 from service.db.retrieval import Statements
 from service.embeddings.base import Embedder
 from service.rerankers.base import Reranker
+from service.search.ways import Left
 from service.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -23,5 +24,6 @@ class Searching:
     exact_chunks: int
     lexical_budget: int
     telemetry: Telemetry = field(default_factory=Telemetry)
+    left: Left = field(default_factory=Left)
     reranker: Reranker | None = None
     recall: "RecallProbe | None" = None

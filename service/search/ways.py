@@ -1,23 +1,39 @@
-"""Whether a search without a filter walks the graph or scans its collection: whichever takes less time.
+"""Whether a search walks the graph or scans: whichever takes less time.
 
-With a filter the statement itself counts what is left, see `db.retrieval.counted`.
+Without a filter that is known before. With one, the statement itself counts what is left (`db.retrieval.counted`), which is
+most of its time where that is much; so what it came to is remembered, and the next search with the same filter walks first.
 """
 
-from service.db.semantic import Way
+import time
+from collections import OrderedDict
+
+from service.db.semantic import KEPT, Way
 from service.domain.documents import Collection
 from service.domain.queries import Query, Words
 
 SCANNED_CHUNKS = 2_000  # Up to here a scan is as fast as any graph, 1.3 ms, and it is exact.
+TINY_CHUNKS = 2_000  # What leaves at most so many is scored whole by its words: cheaper than choosing candidates.
 # Measured, in microseconds: a chunk that is scanned; a walk, and each vector on its way. docs/decisions/0027-walk-or-scan.md
 SCAN, WALK, STEP = 0.5, 700, 13
 EF_SEARCH = 100  # Vectors that a walk visits at least, as the role has it.
+# With a filter, how often a walk's steps take the time of a count and a scan of one chunk that it leaves.
+STEP_OVER_COUNT = 4
+FURTHER = 2  # How many times further than evenly spread documents would need a walk goes.
+REMEMBERED_SECONDS, REMEMBERED_MOST = 600.0, 10_000
 
 
-def way_of(query: Query, words: Words, collection: Collection, *, exact_chunks: int) -> Way:
-    """Whoever sets the graph's own knob wants the graph, as far as there is a choice."""
-    if query.filter is not None or words.phrases or query.mode == "lexical":
+def way_of(query: Query, words: Words, collection: Collection, *, exact_chunks: int, left: int | None = None) -> Way:
+    """Whoever sets the graph's own knob wants the graph, as far as there is a choice. `left` is what `Left` remembers."""
+    if words.phrases or query.mode == "lexical":
         return "count"
-    count, size = collection.chunk_count, max(collection.graph_size, collection.chunk_count)
+    if query.filter is not None:
+        return filtered_way(query, collection, left=left or 0)
+    return whole_way(query, collection, exact_chunks=exact_chunks)
+
+
+def whole_way(query: Query, collection: Collection, *, exact_chunks: int) -> Way:
+    """Of all that a collection has."""
+    count = collection.chunk_count
     if query.limits.exact:
         return "scan"
     if count > exact_chunks:
@@ -26,5 +42,51 @@ def way_of(query: Query, words: Words, collection: Collection, *, exact_chunks: 
         return "scan"
     if query.limits.ef_search is not None:
         return "walk"
-    walk = WALK + STEP * max(EF_SEARCH, query.fusion.window) * size / count
+    walk = WALK + STEP * steps(query, collection) / count
     return "walk" if walk < SCAN * count else "scan"
+
+
+def filtered_way(query: Query, collection: Collection, *, left: int) -> Way:
+    """To look for `W` of `left` among `size` on a walk takes `W size / left` steps, to count and scan them as many as they are."""
+    if query.limits.exact or not collection.graph_size or not left:
+        return "count"
+    if query.mode == "hybrid" and left <= TINY_CHUNKS:
+        return (
+            "count"  # Its words are scored whole: the second search shall choose them no other way than the first did.
+        )
+    visited = max(EF_SEARCH, max(query.fusion.window, KEPT) * vectors(collection) // left)
+    return "filter" if left > STEP_OVER_COUNT * visited else "count"
+
+
+def steps(query: Query, collection: Collection) -> int:
+    """A walk to what a search wants of `n` evenly spread chunks visits the `n`th part of so many."""
+    return max(EF_SEARCH, query.fusion.window) * vectors(collection)
+
+
+def vectors(collection: Collection) -> int:
+    """In the graph that the collection shares: no fewer than its own, of which Postgres may not know yet."""
+    return max(collection.graph_size, collection.chunk_count)
+
+
+def furthest(query: Query, collection: Collection, *, left: int | None) -> int:
+    """How many of the nearest chunks are looked at before a filter counts as far from the question."""
+    return FURTHER * steps(query, collection) // (left or 1)
+
+
+class Left:
+    """How many chunks filters left; 0 where they were far from the question, None where nobody has counted.
+
+    Kept for ten minutes. Where it is no longer true a search takes longer, and leaves nothing out for it.
+    """
+
+    def __init__(self) -> None:
+        self.entries: OrderedDict[int, tuple[int, float]] = OrderedDict()
+
+    def by(self, filter_: int) -> int | None:
+        left, until = self.entries.get(filter_, (None, 0.0))
+        return left if until > time.monotonic() else None
+
+    def remember(self, filter_: int, left: int) -> None:
+        self.entries[filter_] = left, time.monotonic() + REMEMBERED_SECONDS
+        if len(self.entries) > REMEMBERED_MOST:
+            self.entries.popitem(last=False)
