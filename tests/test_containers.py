@@ -209,7 +209,9 @@ def compose_commands() -> list[list[str]]:
 def test_compose_itself_reads_the_file_as_the_tests_do(services: Mapping[str, Service], tmp_path: Path) -> None:
     commands = compose_commands()
     if not commands:
-        pytest.skip("neither `docker compose` nor `docker-compose` is installed; add it with: apt-get install docker-compose")
+        pytest.skip(
+            "neither `docker compose` nor `docker-compose` is installed; add it with: apt-get install docker-compose"
+        )
     empty = tmp_path / "environment"
     empty.touch()
     for command in commands:

@@ -46,12 +46,20 @@ class Watched:
     async def fetch(
         self, statement: Statement, values: Mapping[str, object], *, settings: Mapping[str, str]
     ) -> Sequence[Row]:
-        self.ways.append("filter" if "furthest" in statement.parameters else "count")
+        self.ways.append(way(statement))
         self.counted.append(values["exact_chunks"])
         return await self.reader.fetch(statement, values, settings=settings)
 
     async def close(self) -> None:
         await self.reader.close()
+
+
+def way(statement: Statement) -> str:
+    """By the branches that are written: a second one of the leg that has to go through all that the filter leaves, or not."""
+    if "furthest" in statement.parameters:
+        return "filter"
+    second = " AS s2" if "profile" in statement.parameters else " AS l2"
+    return "count" if second in statement.sql else "narrow"
 
 
 class Knowing(Left):
@@ -183,7 +191,14 @@ async def test_words_alone_count_only_as_far_as_it_matters_to_them(meadow: Libra
 
     assert seen.counted[:2] == [2_000, 2_000]
     assert seen.counted[2] > 1e9
-    assert seen.ways == ["count"] * 3
+    assert seen.ways == ["count", "narrow", "count"]
+
+
+async def test_words_alone_remember_no_count_that_they_broke_off(meadow: Library) -> None:
+    searching, _ = watching(meadow)
+    await searching.ask("common", mode="lexical", filter={"attributes.n": {"$lt": 2_500}})
+
+    assert not searching.tools.left.entries
 
 
 LARGE = replace(COLLECTION, chunk_count=30_000, graph_size=30_000)
@@ -194,14 +209,15 @@ FILTER = parse_filter({"source": "den"}, declared={})
     ("left", "window", "size", "way"),
     [
         (None, 200, 30_000, "count"),  # Nobody has counted.
-        (0, 200, 30_000, "count"),  # Far from an earlier question.
-        (4_000, 200, 30_000, "count"),
+        (0, 200, 30_000, "count"),  # Far from an earlier question, or there is nothing.
+        (4_000, 200, 30_000, "few"),
         (6_000, 200, 30_000, "filter"),
         (4_000, 10, 30_000, "filter"),  # A narrow window is filled sooner,
         (2_000, 10, 30_000, "filter"),
-        (1_500, 10, 30_000, "count"),
-        (400, 1, 30_000, "count"),  # but the graph's list is as long as ever.
-        (6_000, 200, 300_000, "count"),  # Most of the graph is somebody else's.
+        (1_500, 10, 30_000, "few"),
+        (400, 1, 30_000, "few"),  # but the graph's list is as long as ever.
+        (6_000, 200, 300_000, "few"),  # Most of the graph is somebody else's.
+        (20_001, 200, 3_000_000, "count"),
         (20_001, 200, 300_000, "filter"),
     ],
 )
@@ -216,7 +232,8 @@ def test_words_are_scored_whole_in_the_second_search_as_in_the_first() -> None:
     query = Query("bear", filter=FILTER, fusion=Fusion(window=10))
     words = Words("bear")
 
-    assert way_of(query, words, LARGE, exact_chunks=20_000, left=2_000) == "count"
+    assert way_of(query, words, LARGE, exact_chunks=20_000, left=2_000) == "tiny"
+    assert way_of(replace(query, limits=Limits(budget=9)), words, LARGE, exact_chunks=20_000, left=2_000) == "filter"
     assert way_of(query, words, LARGE, exact_chunks=20_000, left=2_001) == "filter"
     assert way_of(replace(query, mode="semantic"), words, LARGE, exact_chunks=20_000, left=2_000) == "filter"
 

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import REGCONFIG, aggregate_order_by
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from service.db.semantic import COLLECTION, materialized, within
+from service.db.semantic import COLLECTION, Way, materialized, within
 from service.db.tables import TERM_SPACE, lexeme_frequencies
 from service.db.tables import search_documents as d
 from service.db.tables import search_terms as t
@@ -109,6 +109,7 @@ def lexical_leg(
     question: Question,
     *,
     window: int,
+    way: Way,
     route: CTE,
     matching: CTE | None,
     condition: ColumnElement[bool] | None,
@@ -133,6 +134,8 @@ def lexical_leg(
         t.c.document_id == within(select(matching.c.id)), tiny, score(question) < 0, *also
     )
     few = few.order_by(best, t.c.chunk_id).limit(limit)
+    if way == "tiny":
+        return materialized(few, "lexical")
     many = filtered(ordered.where(not_(tiny)), condition, limit)
     return materialized(union_all(few.subquery("l1").select(), many.subquery("l2").select()), "lexical")
 

@@ -4,6 +4,7 @@ Every expression stands up to whatever JSON is stored: no cast that can fail is 
 """
 
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ from sqlalchemy import (
     cast,
     exists,
     func,
+    literal,
     literal_column,
     not_,
     or_,
@@ -33,6 +35,7 @@ from service.db.joined import widest
 from service.domain.filters import Filter
 
 JSON, MOMENT, TEXT, TEXTS = JSONB(), DateTime(timezone=True), Text(), ARRAY(Text)
+KEY = Text()  # The type of a name in a path, told apart from values by being this object.
 
 # Postgres alone would also read "now" and "January 8, 1999"; this is what the reading of a filter takes for a time.
 RFC3339 = literal_column(
@@ -53,6 +56,7 @@ COMPARE: Mapping[str, Callable[[Expression, Expression], Expression]] = {
     "$gte": operator.ge,
 }
 SEVERAL = {"$in", "$overlap"}
+PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def skeleton(filter_: Filter) -> Shape:
@@ -60,22 +64,35 @@ def skeleton(filter_: Filter) -> Shape:
     return lower(filter_)[0]
 
 
+def index_key(filter_: Filter) -> tuple[str, ...]:
+    """The path of a declared attribute, where a filter is nothing but one test of it; else empty.
+
+    Empty for a name that is more than letters, digits, `_` and `-` too: what is spelled in a statement is never a client's syntax.
+    """
+    shape, bound = lower(filter_)
+    while shape.form == "and" and len(shape.parts) == 1:  # A range with two ends is one.
+        (shape,) = shape.parts
+    keys = tuple(map(str, bound[: shape.keys])) if shape.form.startswith("stored") else ()
+    return keys if all(map(PLAIN_KEY.fullmatch, keys)) else ()
+
+
 def parameters(filter_: Filter) -> dict[str, object]:
     """The values of `f0`, `f1`, … in the text that any filter of the same skeleton compiles to."""
     return {f"f{position}": value for position, value in enumerate(lower(filter_)[1])}
 
 
-def matches(filter_: Filter, source: FromClause) -> ColumnElement[bool]:
+def matches(filter_: Filter, source: FromClause, *, keys_spelled: bool = False) -> ColumnElement[bool]:
     """The condition on a row of `source`, which has the columns of `search_documents`: true where the filter matches.
 
-    Its parameters are named `f0`, `f1`, …, so that one statement may state it about several sources.
+    Its parameters are named `f0`, `f1`, …, so that one statement may state it about several sources. With `keys_spelled` the
+    names of attributes are constants, so that a plan for any values finds the index of an attribute.
     """
     shape, bound = lower(filter_)
     supply = enumerate(bound)
 
     def bind(type_: TypeEngine[Any]) -> Expression:
         position, value = next(supply)
-        return bindparam(f"f{position}", value, type_)
+        return literal(value, type_) if type_ is KEY and keys_spelled else bindparam(f"f{position}", value, type_)
 
     return express(shape, source, bind)
 
@@ -192,7 +209,7 @@ def place(shape: Shape, source: FromClause, bind: Bind) -> Expression:
     """A column, or what stands under a path of names; `->` rather than `#>`, which would also count into lists."""
     value: Expression = source.c[shape.column]
     for _ in range(shape.keys):
-        value = value.op("->", return_type=JSON)(bind(TEXT))
+        value = value.op("->", return_type=JSON)(bind(KEY))
     return value
 
 

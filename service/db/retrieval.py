@@ -64,6 +64,7 @@ class Shape:
     excluding: bool
     filter: Hashable  # filters.skeleton
     way: Way = "count"  # to the semantic candidates; without a filter it is known before
+    index_key: tuple[str, ...] = ()  # the declared attribute whose index finds all that the filter leaves, spelled
     explained: bool = False
     resumed: bool = False  # a later page of a list that its cursor carries
 
@@ -124,9 +125,9 @@ def set_here(setting: str, value: ColumnElement[str]) -> ColumnElement[str]:
 
 def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object, ...]]:  # noqa: A002  the field's term
     """The whole statement of one shape."""
-    plain = filter is None and not shape.phrases and not shape.excluding
-    scope = scoped(walking=shape.mode != "lexical", plan_kept=plain)
-    condition = None if filter is None else filters.matches(filter, d)
+    plain = (filter is None or shape.index_key) and not shape.phrases and not shape.excluding
+    scope = scoped(walking=shape.mode != "lexical", plan_kept=bool(plain))
+    condition = None if filter is None else filters.matches(filter, d, keys_spelled=bool(shape.index_key))
     if shape.resumed:
         return read_out(scope, paging.resumed(scope, condition, grouped=shape.grouped), None)
     question = bm25.question_terms(scope)
@@ -149,7 +150,13 @@ def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object
             wanted=[] if wanted is None else [partial(saying, wanted)],
         )
         said = bm25.lexical_leg(
-            question, window=shape.window, route=route, matching=matching, condition=condition, wanted=wanted
+            question,
+            window=shape.window,
+            way=shape.way,
+            route=route,
+            matching=matching,
+            condition=condition,
+            wanted=wanted,
         )
     legs = {"semantic": near, "lexical": said}
     if shape.mode != "hybrid":
@@ -167,7 +174,7 @@ def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object
 
 def routed(scope: CTE, condition: ColumnElement[bool] | None, shape: Shape) -> tuple[CTE | None, CTE]:
     """The documents that the filter leaves, if there is one, and the way to the semantic candidates."""
-    if condition is not None and shape.way == "count":
+    if condition is not None and shape.way in semantic.COUNTING:
         return counted(scope, condition, window=shape.window)
     few: ColumnElement[bool] = literal_column(str(shape.way == "scan").lower()).label("few")
     n = scope.c.chunk_count

@@ -29,8 +29,10 @@ from sqlalchemy import (
 
 from service.db.tables import search_embeddings as e
 
-# Scan the collection or walk the graph; count what a filter leaves, then either; or walk, and filter what lies on the way.
-Way = Literal["scan", "walk", "count", "filter"]
+# Scan the collection or walk the graph; count what a filter leaves, then either; scan what it leaves, which was little the last
+# time, or score it whole by its words as well; or walk, and filter what lies on the way.
+Way = Literal["scan", "walk", "count", "few", "tiny", "filter"]
+COUNTING: frozenset[Way] = frozenset({"count", "few", "tiny"})
 # A condition on rows that have the chunk's and the document's id.
 Passing: TypeAlias = Callable[[FromClause], ColumnElement[bool]]
 # A walk knows its last hundred least: of ten that it kept by a filter of a tenth, .04 were not among the nearest.
@@ -90,8 +92,10 @@ def semantic_leg(
     scanned = exact.where(few).offset(literal_column("0")).subquery("scanned")
     first = scanned.select().order_by(scanned.c.d, scanned.c.chunk_id)
     second = walked.where(not_(few), *wanted_here, *(holds(e) for holds in passing))
-    branches: Mapping[Way, Sequence[Select[Any]]] = {"scan": [first], "walk": [second], "count": [first, second]}
-    legs = [leg.limit(limit).subquery(f"s{number}").select() for number, leg in enumerate(branches[way], 1)]
+    branches: Mapping[Way, Sequence[Select[Any]]] = {"walk": [second], "count": [first, second]}
+    legs = [
+        leg.limit(limit).subquery(f"s{number}").select() for number, leg in enumerate(branches.get(way, [first]), 1)
+    ]
     return materialized(union_all(*legs) if len(legs) > 1 else legs[0], "semantic")
 
 

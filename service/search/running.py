@@ -39,26 +39,38 @@ async def run(
     *,
     tools: Searching,
 ) -> list[SearchRow]:
-    """One statement finds everything; the second one where a filter that leaves much leaves only what is far from the question."""
+    """One statement finds everything; the second one where what is remembered of a filter is not so for this question."""
     same = likeness(query, words, collection)
     left = None if same is None else tools.left.by(same)
     way = way_of(query, words, collection, exact_chunks=tools.exact_chunks, left=left)
     rows = await on_way(way, query, words, vector, collection, tools=tools, left=left)
     if same is None:
         return rows
-    if way == "filter":
-        if found(rows[0], query) >= query.fusion.window:
-            return rows
-        tools.left.remember(same, 0)
+    if not holds(way, rows[0], query):
+        tools.left.remember(same, 0 if way == "filter" else rows[0].matched)
         return await on_way("count", query, words, vector, collection, tools=tools)
-    if left is None:
+    # Words alone are not counted further.
+    if left is None and (query.mode != "lexical" or rows[0].matched <= TINY_CHUNKS):
         tools.left.remember(same, rows[0].matched)
     return rows
 
 
+def holds(way: Way, row: SearchRow, query: Query) -> bool:
+    """Whether a way that was taken by what is remembered has found all that it should."""
+    match way:
+        case "filter":
+            return found(row, query) >= query.fusion.window
+        case "few":
+            return row.exact
+        case "tiny":
+            return row.exact and row.matched <= TINY_CHUNKS
+        case _:
+            return True
+
+
 def likeness(query: Query, words: Words, collection: Collection) -> int | None:
-    """Equal for searches of which the filter leaves the same; None where that need not be counted far."""
-    if query.filter is None or query.mode == "lexical" or words.phrases:
+    """Equal for searches of which the filter leaves the same; None where nothing depends on how much that is."""
+    if query.filter is None or words.phrases:
         return None
     shape, bound = lower(query.filter)
     return hash((collection.id, shape, str(bound)))  # Spelled, because some values cannot be hashed.
@@ -74,6 +86,7 @@ async def on_way(
     tools: Searching,
     left: int | None = None,
 ) -> list[SearchRow]:
+    narrow = way == "tiny" or (way == "few" and query.mode == "semantic")
     shape = Shape(
         mode=query.mode,
         dimension=tools.profile.dimension,
@@ -84,6 +97,7 @@ async def on_way(
         phrases=bool(words.phrases),
         excluding=bool(words.excluded),
         filter=None if query.filter is None else filters.skeleton(query.filter),
+        index_key=filters.index_key(query.filter) if query.filter is not None and narrow else (),
         explained=query.explain,
     )
     values = {

@@ -24,10 +24,12 @@ REMEMBERED_SECONDS, REMEMBERED_MOST = 600.0, 10_000
 
 def way_of(query: Query, words: Words, collection: Collection, *, exact_chunks: int, left: int | None = None) -> Way:
     """Whoever sets the graph's own knob wants the graph, as far as there is a choice. `left` is what `Left` remembers."""
-    if words.phrases or query.mode == "lexical":
+    if words.phrases:
         return "count"
     if query.filter is not None:
-        return filtered_way(query, collection, left=left or 0)
+        return filtered_way(query, collection, exact_chunks=exact_chunks, left=left or 0)
+    if query.mode == "lexical":
+        return "count"
     return whole_way(query, collection, exact_chunks=exact_chunks)
 
 
@@ -46,16 +48,19 @@ def whole_way(query: Query, collection: Collection, *, exact_chunks: int) -> Way
     return "walk" if walk < SCAN * count else "scan"
 
 
-def filtered_way(query: Query, collection: Collection, *, left: int) -> Way:
+def filtered_way(query: Query, collection: Collection, *, exact_chunks: int, left: int) -> Way:
     """To look for `W` of `left` among `size` on a walk takes `W size / left` steps, to count and scan them as many as they are."""
-    if query.limits.exact or not collection.graph_size or not left:
+    if query.limits.exact or not left:
         return "count"
-    if query.mode == "hybrid" and left <= TINY_CHUNKS:
-        return (
-            "count"  # Its words are scored whole: the second search shall choose them no other way than the first did.
-        )
+    if left <= TINY_CHUNKS and query.mode != "semantic" and query.limits.budget is None:
+        # As the first search did: the second shall choose words no other way.
+        return "tiny" if query.mode == "lexical" or left <= exact_chunks else "count"
+    if query.mode == "lexical":
+        return "count"
     visited = max(EF_SEARCH, max(query.fusion.window, KEPT) * vectors(collection) // left)
-    return "filter" if left > STEP_OVER_COUNT * visited else "count"
+    if collection.graph_size and left > STEP_OVER_COUNT * visited:
+        return "filter"
+    return "few" if left <= exact_chunks else "count"
 
 
 def steps(query: Query, collection: Collection) -> int:
