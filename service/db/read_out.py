@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import CTE, ColumnElement, Select, Text, and_, case, cast, func, literal_column, not_, select, true
 from sqlalchemy.dialects.postgresql import aggregate_order_by
@@ -13,8 +13,7 @@ from service.db.tables import search_chunks as k
 from service.db.tables import search_documents as d
 
 
-@dataclass(frozen=True, slots=True)
-class SearchRow:
+class SearchRow(NamedTuple):
     """One row of `read_out`, in its order; the first seven are the same on every row."""
 
     declared_at: datetime  # when the collection's declarations last changed
@@ -34,10 +33,6 @@ class SearchRow:
     published_at: datetime | None
     attributes: str | None
     chunks: str | None
-
-    @classmethod
-    def read(cls, row: Sequence[Any]) -> "SearchRow":
-        return cls(*row)
 
 
 @dataclass(frozen=True, slots=True)

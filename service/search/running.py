@@ -162,7 +162,7 @@ async def fetched(
     rows = await tools.reader.fetch(statement, bound, settings=settings(query, collection.tenant_id))
     if not rows:
         raise NotFoundError("no such collection")
-    read = [SearchRow.read(row) for row in rows]
+    read = list(map(SearchRow._make, rows))
     if query.filter is not None and read[0].declared_at != collection.updated_at:
         raise CollectionChangedError("the collection has just been changed")
     return read
