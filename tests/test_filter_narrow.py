@@ -120,15 +120,55 @@ async def test_what_has_become_much_is_remembered(stock: Library) -> None:
     fields: dict[str, Any] = {"vector": VECTOR, "filter": {"attributes.n": {"$lt": 2_500}}}
     left = Left()
     await stock.having(left=left).ask("common", **fields)
-    (filter_,) = left.entries
-    left.remember(filter_, 20)
+    for filter_ in left.entries:
+        left.remember(filter_, 20)
     searching, seen = watching(stock, left)
 
     for _ in range(2):
         await searching.ask("common", **fields)
 
     assert seen.ways == ["narrow", "count", "filter"]
-    assert left.by(filter_) == 2_500
+    assert {left.by(filter_) for filter_ in left.entries} == {2_500}
+
+
+@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid"])
+async def test_another_value_of_a_declared_attribute_is_taken_for_a_narrow_one_too(stock: Library, mode: str) -> None:
+    searching, seen = watching(stock)
+    fields: dict[str, Any] = {"mode": mode, "vector": VECTOR, "limit": 100}
+
+    for n in (7, 8, 9):
+        found = await searching.ask("common", **fields, filter={"attributes.n": n})
+        assert found == await stock.having(left=Left()).ask("common", **fields, filter={"attributes.n": n})
+
+    assert seen.ways == ["count", "narrow", "narrow"]
+    assert max(seen.counted[1:]) == 2_000  # A guess is given up as early as that.
+    for other in ({"attributes.half": 1}, {"attributes.n": {"$lt": 9}}, {"attributes.loose": 7}, {"tags": ["t7"]}):
+        await searching.ask("common", **fields, filter=other)
+    elsewhere = replace(searching, collection=replace(stock.collection, id=new_id()))
+    with pytest.raises(NotFoundError):
+        await elsewhere.ask("common", **fields, filter={"attributes.n": 10})
+    assert seen.ways[3:] == ["count"] * 5
+
+
+@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid"])
+async def test_a_value_that_leaves_much_after_one_that_left_little_loses_nothing(stock: Library, mode: str) -> None:
+    searching, seen = watching(stock)
+    fields: dict[str, Any] = {"mode": mode, "vector": VECTOR, "limit": 100}
+
+    for below in (40, 2_500, 2_400):
+        filter_ = {"attributes.n": {"$lt": below}}
+        found = await searching.ask("common", **fields, filter=filter_)
+        assert found == await stock.having(left=Left()).ask("common", **fields, filter=filter_)
+
+    assert seen.ways == ["count", "narrow", "count", "count"]  # The guess fails once, and is not made again.
+
+
+async def test_nobody_guesses_where_all_is_looked_at(stock: Library) -> None:
+    searching, seen = watching(stock)
+    for n in (7, 8):
+        await searching.ask("common", vector=VECTOR, filter={"attributes.n": n}, exact=True)
+
+    assert seen.ways == ["count", "count"]
 
 
 @pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid"])

@@ -69,7 +69,7 @@ class Knowing(Left):
         super().__init__()
         self.left = left
 
-    def by(self, filter_: int) -> int:  # noqa: ARG002
+    def by(self, likeness: int | None) -> int:  # noqa: ARG002
         return self.left
 
 

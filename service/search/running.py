@@ -8,7 +8,6 @@ from uuid import UUID
 import orjson
 
 from service.db import filters
-from service.db.filter_shapes import lower
 from service.db.read_out import SearchRow
 from service.db.retrieval import Shape
 from service.db.semantic import Way
@@ -20,7 +19,7 @@ from service.embeddings.base import Vector
 from service.search.ranking import Entry
 from service.search.tools import Searching
 from service.search.warnings import unindexed_filter
-from service.search.ways import TINY_CHUNKS, furthest, way_of
+from service.search.ways import TINY_CHUNKS, furthest, likenesses, way_of
 from service.telemetry.telemetry import SearchRoute
 
 ALL = 2**31 - 2  # `exact: true`: every collection counts as small
@@ -40,18 +39,21 @@ async def run(
     tools: Searching,
 ) -> list[SearchRow]:
     """One statement finds everything; the second one where what is remembered of a filter is not so for this question."""
-    same = likeness(query, words, collection)
-    left = None if same is None else tools.left.by(same)
-    way = way_of(query, words, collection, exact_chunks=tools.exact_chunks, left=left)
-    rows = await on_way(way, query, words, vector, collection, tools=tools, left=left)
-    if same is None:
-        return rows
-    if not holds(way, rows[0], query):
-        tools.left.remember(same, 0 if way == "filter" else rows[0].matched)
-        return await on_way("count", query, words, vector, collection, tools=tools)
-    # Words alone are not counted further.
-    if left is None and (query.mode != "lexical" or rows[0].matched <= TINY_CHUNKS):
-        tools.left.remember(same, rows[0].matched)
+    same, kind = likenesses(query, words, collection)
+    left = tools.left.by(same)
+    # Nobody has asked for this value, but others of its attribute left little: as if it left one.
+    guessed = left is None and 0 < (tools.left.by(kind) or 0) <= TINY_CHUNKS
+    way = way_of(query, words, collection, exact_chunks=tools.exact_chunks, left=1 if guessed else left)
+    rows = await on_way(way, query, words, vector, collection, tools=tools, left=left, guessed=guessed)
+    if holds(way, rows[0], query):
+        found_out = rows[0].matched if left is None else None
+    else:
+        rows = await on_way("count", query, words, vector, collection, tools=tools)
+        found_out = 0 if way == "filter" else rows[0].matched
+    if found_out is not None:
+        tools.left.remember(kind, found_out)
+        if query.mode != "lexical" or found_out <= TINY_CHUNKS:  # Words alone are not counted further.
+            tools.left.remember(same, found_out)
     return rows
 
 
@@ -68,14 +70,6 @@ def holds(way: Way, row: SearchRow, query: Query) -> bool:
             return True
 
 
-def likeness(query: Query, words: Words, collection: Collection) -> int | None:
-    """Equal for searches of which the filter leaves the same; None where nothing depends on how much that is."""
-    if query.filter is None or words.phrases:
-        return None
-    shape, bound = lower(query.filter)
-    return hash((collection.id, shape, str(bound)))  # Spelled, because some values cannot be hashed.
-
-
 async def on_way(
     way: Way,
     query: Query,
@@ -85,6 +79,7 @@ async def on_way(
     *,
     tools: Searching,
     left: int | None = None,
+    guessed: bool = False,
 ) -> list[SearchRow]:
     narrow = way == "tiny" or (way == "few" and query.mode == "semantic")
     shape = Shape(
@@ -114,7 +109,7 @@ async def on_way(
         "threshold": -math.inf if query.score_threshold is None else query.score_threshold,
         "ef_search": None if query.limits.ef_search is None else str(query.limits.ef_search),
         "furthest": furthest(query, collection, left=left),
-        "exact_chunks": counted_chunks(query, words, tools=tools),
+        "exact_chunks": counted_chunks(query, words, tools=tools, guessed=guessed),
         "checked_chunks": ALL if query.limits.exact else CHECKED_CHUNKS,
         "tiny_chunks": TINY_CHUNKS if query.limits.budget is None else 0,
         "budget": query.limits.budget or tools.lexical_budget,
@@ -122,11 +117,16 @@ async def on_way(
     return await fetched(shape, values, query, collection, tools=tools)
 
 
-def counted_chunks(query: Query, words: Words, *, tools: Searching) -> int:
-    """How far what a filter leaves is counted: words are looked for in another way from `TINY_CHUNKS` on, and that is all."""
+def counted_chunks(query: Query, words: Words, *, tools: Searching, guessed: bool) -> int:
+    """How far what a filter leaves is counted: words are looked for in another way from `TINY_CHUNKS` on, and that is all.
+
+    Nor is a guess worth more.
+    """
     if query.limits.exact:
         return ALL
-    return TINY_CHUNKS if query.mode == "lexical" and not words.phrases else tools.exact_chunks
+    if query.mode == "lexical" and not words.phrases:
+        return TINY_CHUNKS
+    return min(TINY_CHUNKS, tools.exact_chunks) if guessed else tools.exact_chunks
 
 
 async def run_page(

@@ -7,6 +7,8 @@ most of its time where that is much; so what it came to is remembered, and the n
 import time
 from collections import OrderedDict
 
+from service.db.filter_shapes import lower
+from service.db.filters import index_key
 from service.db.semantic import KEPT, Way
 from service.domain.documents import Collection
 from service.domain.queries import Query, Words
@@ -78,6 +80,19 @@ def furthest(query: Query, collection: Collection, *, left: int | None) -> int:
     return FURTHER * steps(query, collection) // (left or 1)
 
 
+def likenesses(query: Query, words: Words, collection: Collection) -> tuple[int | None, int | None]:
+    """Equal for searches of which the filter leaves the same, and for those that test one declared attribute in one way.
+
+    None where nothing depends on how much is left, and where a filter is more than such a test.
+    """
+    if query.filter is None or words.phrases:
+        return None, None
+    shape, bound = lower(query.filter)
+    key = index_key(query.filter)
+    same = hash((collection.id, shape, str(bound)))  # Spelled, because some values cannot be hashed.
+    return same, hash((collection.id, shape, key)) if key else None
+
+
 class Left:
     """How many chunks filters left; 0 where they were far from the question, None where nobody has counted.
 
@@ -87,11 +102,15 @@ class Left:
     def __init__(self) -> None:
         self.entries: OrderedDict[int, tuple[int, float]] = OrderedDict()
 
-    def by(self, filter_: int) -> int | None:
-        left, until = self.entries.get(filter_, (None, 0.0))
+    def by(self, likeness: int | None) -> int | None:
+        if likeness is None:
+            return None
+        left, until = self.entries.get(likeness, (None, 0.0))
         return left if until > time.monotonic() else None
 
-    def remember(self, filter_: int, left: int) -> None:
-        self.entries[filter_] = left, time.monotonic() + REMEMBERED_SECONDS
+    def remember(self, likeness: int | None, left: int) -> None:
+        if likeness is None:
+            return
+        self.entries[likeness] = left, time.monotonic() + REMEMBERED_SECONDS
         if len(self.entries) > REMEMBERED_MOST:
             self.entries.popitem(last=False)
