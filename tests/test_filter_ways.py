@@ -122,7 +122,7 @@ async def test_what_is_far_from_the_question_is_counted_after_all_and_remembered
 async def test_a_guess_that_is_no_longer_right_costs_no_hit(meadow: Library, mode: str) -> None:
     """Three are left where there were thousands."""
     few = {"attributes.n": {"$in": [7, 77, 777]}}
-    searching, seen = watching(meadow, Knowing(2_100))
+    searching, seen = watching(meadow, Knowing(3_500))
 
     found = await searching.ask("common", vector=QUESTIONS[0], mode=mode, filter=few)
 
@@ -163,7 +163,7 @@ async def test_both_ways_find_the_same_and_only_what_passes(
 
 
 async def test_no_foreign_tenant_is_shown_anything_on_the_way(meadow: Library) -> None:
-    searching, seen = watching(meadow, Knowing(2_100))
+    searching, seen = watching(meadow, Knowing(3_500))
     for mode in ("semantic", "hybrid"):
         with pytest.raises(NotFoundError):
             await replace(searching, collection=replace(meadow.collection, tenant_id=new_id())).ask(
@@ -211,9 +211,11 @@ FILTER = parse_filter({"source": "den"}, declared={})
         (None, 200, 30_000, "count"),  # Nobody has counted.
         (0, 200, 30_000, "count"),  # Far from an earlier question, or there is nothing.
         (4_000, 200, 30_000, "few"),
-        (6_000, 200, 30_000, "filter"),
+        (6_000, 200, 30_000, "few"),
+        (7_000, 200, 30_000, "filter"),
         (4_000, 10, 30_000, "filter"),  # A narrow window is filled sooner,
-        (2_000, 10, 30_000, "filter"),
+        (2_500, 10, 30_000, "filter"),
+        (2_400, 10, 30_000, "few"),
         (1_500, 10, 30_000, "few"),
         (400, 1, 30_000, "few"),  # but the graph's list is as long as ever.
         (6_000, 200, 300_000, "few"),  # Most of the graph is somebody else's.
@@ -233,9 +235,12 @@ def test_words_are_scored_whole_in_the_second_search_as_in_the_first() -> None:
     words = Words("bear")
 
     assert way_of(query, words, LARGE, exact_chunks=20_000, left=2_000) == "tiny"
-    assert way_of(replace(query, limits=Limits(budget=9)), words, LARGE, exact_chunks=20_000, left=2_000) == "filter"
-    assert way_of(query, words, LARGE, exact_chunks=20_000, left=2_001) == "filter"
-    assert way_of(replace(query, mode="semantic"), words, LARGE, exact_chunks=20_000, left=2_000) == "filter"
+    few = replace(LARGE, chunk_count=10_000, graph_size=10_000)
+    assert way_of(query, words, few, exact_chunks=20_000, left=2_000) == "tiny"
+    assert way_of(replace(query, limits=Limits(budget=9)), words, few, exact_chunks=20_000, left=2_000) == "filter"
+    assert way_of(replace(query, mode="semantic"), words, few, exact_chunks=20_000, left=2_000) == "filter"
+    assert way_of(query, words, LARGE, exact_chunks=20_000, left=2_001) == "few"
+    assert way_of(query, words, LARGE, exact_chunks=20_000, left=2_500) == "filter"
 
 
 def test_phrases_words_and_exact_searches_are_counted_whatever_is_remembered() -> None:

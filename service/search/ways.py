@@ -18,8 +18,9 @@ TINY_CHUNKS = 2_000  # What leaves at most so many is scored whole by its words:
 # Measured, in microseconds: a chunk that is scanned; a walk, and each vector on its way. docs/decisions/0027-walk-or-scan.md
 SCAN, WALK, STEP = 0.5, 700, 13
 EF_SEARCH = 100  # Vectors that a walk visits at least, as the role has it.
-# With a filter, how often a walk's steps take the time of a count and a scan of one chunk that it leaves.
-STEP_OVER_COUNT = 4
+# With a filter, how often a walk's steps take the time of counting a chunk that it leaves, and of counting and scanning it in a
+# statement with nothing else: docs/decisions/0020-counting-filters.md
+STEP_OVER_COUNT, STEP_OVER_SCAN = 4, 8
 FURTHER = 2  # How many times further than evenly spread documents would need a walk goes.
 REMEMBERED_SECONDS, REMEMBERED_MOST = 600.0, 10_000
 
@@ -60,9 +61,10 @@ def filtered_way(query: Query, collection: Collection, *, exact_chunks: int, lef
     if query.mode == "lexical":
         return "count"
     visited = max(EF_SEARCH, max(query.fusion.window, KEPT) * vectors(collection) // left)
-    if collection.graph_size and left > STEP_OVER_COUNT * visited:
+    scannable = left <= exact_chunks
+    if collection.graph_size and left > (STEP_OVER_SCAN if scannable else STEP_OVER_COUNT) * visited:
         return "filter"
-    return "few" if left <= exact_chunks else "count"
+    return "few" if scannable else "count"
 
 
 def steps(query: Query, collection: Collection) -> int:
