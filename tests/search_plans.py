@@ -91,3 +91,15 @@ async def explain(
             f"explain (analyze, costs off, timing off, summary off) execute asked ({', '.join(map(literal, sent.values))})"
         )
     return "\n".join(line for (line,) in rows)
+
+
+async def plans_of_a_dozen(sent: Sent, resources: Resources) -> tuple[int, int]:
+    """How many generic and how many custom plans a connection makes of what was sent, run twelve times."""
+    async with searcher(resources) as connection:
+        prepared = await connection.prepare(sent.sql)
+        for _ in range(12):
+            await prepared.fetch(*sent.bound())
+        (plans,) = await connection.fetch(
+            "select generic_plans, custom_plans from pg_prepared_statements where statement = $1", sent.sql
+        )
+    return plans["generic_plans"], plans["custom_plans"]

@@ -13,7 +13,7 @@ from service.domain.queries import Mode
 from service.resources import Resources
 from tests.api_calls import Api
 from tests.search_calls import Library, analyze, collection_of, direct_url, directions, library
-from tests.search_plans import Sent, explain, searcher
+from tests.search_plans import Sent, explain, plans_of_a_dozen
 
 CHUNKS = 3_000
 VECTOR = directions(1, seed=8)[0]
@@ -231,16 +231,10 @@ async def test_a_connection_keeps_a_plan_only_where_it_does_not_depend_on_what_i
 ) -> None:
     sent = Sent(stacks.tools.reader)
     await stacks.having(reader=sent, exact_chunks=exact_chunks).ask(question, vector=VECTOR, **fields)
-    async with searcher(resources) as connection:
-        prepared = await connection.prepare(sent.sql)
-        for _ in range(12):
-            await prepared.fetch(*sent.bound())
-        (plans,) = await connection.fetch(
-            "select generic_plans, custom_plans from pg_prepared_statements where statement = $1", sent.sql
-        )
+    generic, custom = await plans_of_a_dozen(sent, resources)
 
-    assert (plans["generic_plans"] > 0) is kept, plans
-    assert kept or plans["custom_plans"] == 12
+    assert (generic > 0) is kept
+    assert kept or custom == 12
 
 
 async def test_the_graph_is_given_its_limit_as_a_number(stacks: Library) -> None:
