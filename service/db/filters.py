@@ -5,7 +5,7 @@ Every expression stands up to whatever JSON is stored: no cast that can fail is 
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from service.db.filter_shapes import FALLING, Form, Shape, lower
+from service.db.filter_shapes import FALLING, Form, Lowered, Shape, lower
 from service.db.joined import widest
 from service.domain.filters import Filter
 
@@ -64,12 +64,12 @@ def skeleton(filter_: Filter) -> Shape:
     return lower(filter_)[0]
 
 
-def index_key(filter_: Filter) -> tuple[str, ...]:
+def index_key(lowered: Lowered) -> tuple[str, ...]:
     """The path of a declared attribute, where a filter is nothing but one test of it; else empty.
 
     Empty for a name that is more than letters, digits, `_` and `-` too: what is spelled in a statement is never a client's syntax.
     """
-    shape, bound = lower(filter_)
+    shape, bound = lowered
     while shape.form == "and" and len(shape.parts) == 1:  # A range with two ends is one.
         (shape,) = shape.parts
     keys = tuple(map(str, bound[: shape.keys])) if shape.form.startswith("stored") else ()
@@ -78,7 +78,12 @@ def index_key(filter_: Filter) -> tuple[str, ...]:
 
 def parameters(filter_: Filter) -> dict[str, object]:
     """The values of `f0`, `f1`, … in the text that any filter of the same skeleton compiles to."""
-    return {f"f{position}": value for position, value in enumerate(lower(filter_)[1])}
+    return named(lower(filter_)[1])
+
+
+def named(bound: Sequence[object]) -> dict[str, object]:
+    """What a filter binds, by the names in its text."""
+    return {f"f{position}": value for position, value in enumerate(bound)}
 
 
 def matches(filter_: Filter, source: FromClause, *, keys_spelled: bool = False) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ most of its time where that is much; so what it came to is remembered, and the n
 import time
 from collections import OrderedDict
 
-from service.db.filter_shapes import lower
+from service.db.filter_shapes import Lowered
 from service.db.filters import index_key
 from service.db.semantic import KEPT, Way
 from service.domain.documents import Collection
@@ -82,15 +82,15 @@ def furthest(query: Query, collection: Collection, *, left: int | None) -> int:
     return FURTHER * steps(query, collection) // (left or 1)
 
 
-def likenesses(query: Query, words: Words, collection: Collection) -> tuple[int | None, int | None]:
+def likenesses(lowered: Lowered | None, words: Words, collection: Collection) -> tuple[int | None, int | None]:
     """Equal for searches of which the filter leaves the same, and for those that test one declared attribute in one way.
 
     None where nothing depends on how much is left, and where a filter is more than such a test.
     """
-    if query.filter is None or words.phrases:
+    if lowered is None or words.phrases:
         return None, None
-    shape, bound = lower(query.filter)
-    key = index_key(query.filter)
+    shape, bound = lowered
+    key = index_key(lowered)
     same = hash((collection.id, shape, str(bound)))  # Spelled, because some values cannot be hashed.
     return same, hash((collection.id, shape, key)) if key else None
 
