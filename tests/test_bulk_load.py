@@ -72,6 +72,16 @@ async def look(resources: Resources, admin: asyncpg.Connection, direct_url: str)
     return await graphs.build_graph(direct_url, await claimed(resources, jobs.BUILD_GRAPH), resources.profile)
 
 
+async def test_the_graph_keeps_as_many_neighbours_as_were_measured(
+    admin: asyncpg.Connection, resources: Resources
+) -> None:
+    name = graphs.graph_name(resources.profile.id)
+
+    kept = await admin.fetchval("select reloptions from pg_class where relname = $1", name)
+
+    assert kept == [f"m={graphs.M}", f"ef_construction={graphs.EF_CONSTRUCTION}"]
+
+
 async def test_a_load_is_found_before_and_after_its_index_is_built(
     api: Api, collection: str, resources: Resources, admin: asyncpg.Connection, direct_url: str
 ) -> None:

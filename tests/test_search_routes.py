@@ -15,6 +15,7 @@ from service.db.read_held import open_held_reader
 from service.db.read_out import SearchRow
 from service.db.read_pool import Reader, Row
 from service.db.retrieval import Statement
+from service.db.roles import EF_SEARCH
 from service.domain.documents import Collection
 from service.domain.filters import parse_filter
 from service.domain.ids import new_id
@@ -306,7 +307,7 @@ async def test_the_width_of_the_list_is_that_of_one_search(crowd: Library, resou
             for question in QUESTIONS:
                 ids = await held.ids(vector=question, mode="semantic", limit=10, window=10, ef_search=wide)
                 recall.append(len(set(ids) & set(nearest(question, range(COUNT), 10))) / 10)
-                assert await reader.connection.fetchval("show hnsw.ef_search") == "100"
+                assert await reader.connection.fetchval("show hnsw.ef_search") == str(EF_SEARCH)
             found[wide] = float(np.mean(recall))
 
     assert found[10] < found[None] < found[400], found

@@ -18,6 +18,7 @@ from service.domain.errors import UnavailableError
 
 MIGRATOR, APPLICATION, SEARCHER = "hybrid_migrator", "hybrid_application", "hybrid_searcher"
 
+EF_SEARCH = 120  # Vectors that a walk through the graph visits at least.
 # Settings live on the roles: they survive every pooler, which `SET` on a connection does not.
 ROLE_SETTINGS: dict[str, dict[str, str]] = {
     APPLICATION: {
@@ -34,7 +35,7 @@ ROLE_SETTINGS: dict[str, dict[str, str]] = {
         "idle_in_transaction_session_timeout": "5s",
         "plan_cache_mode": "auto",  # a server's own default may be another; see `planned_anew` in db/retrieval.py
         "hnsw.iterative_scan": "relaxed_order",
-        "hnsw.ef_search": "100",
+        "hnsw.ef_search": str(EF_SEARCH),
         "hnsw.max_scan_tuples": "20000",
         # Thousands of rows in an index's order cost a third more than the same rows in the table's: a bitmap sorts them.
         "random_page_cost": "1.3",

@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 from service.db.filter_shapes import Lowered
 from service.db.filters import index_key
+from service.db.roles import EF_SEARCH
 from service.db.semantic import KEPT, Way
 from service.domain.documents import Collection
 from service.domain.queries import Query, Words
@@ -16,8 +17,7 @@ from service.domain.queries import Query, Words
 SCANNED_CHUNKS = 2_000  # Up to here a scan is as fast as any graph, 1.3 ms, and it is exact.
 TINY_CHUNKS = 2_000  # What leaves at most so many is scored whole by its words: cheaper than choosing candidates.
 # Measured, in microseconds: a chunk that is scanned; a walk, and each vector on its way. docs/decisions/0027-walk-or-scan.md
-SCAN, WALK, STEP = 0.5, 700, 13
-EF_SEARCH = 100  # Vectors that a walk visits at least, as the role has it.
+SCAN, WALK, STEP = 0.5, 700, 10
 # With a filter, how often a walk's steps take the time of counting a chunk that it leaves, and of counting and scanning it in a
 # statement with nothing else: docs/decisions/0020-counting-filters.md
 STEP_OVER_COUNT, STEP_OVER_SCAN = 4, 8
