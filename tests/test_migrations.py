@@ -175,6 +175,8 @@ SHAPE = """
     where c.relnamespace = 'public'::regnamespace and a.attnum > 0 and not a.attisdropped
     union all select conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid) from pg_constraint
       where connamespace = 'public'::regnamespace
+    union all select pg_get_indexdef(indexrelid) from pg_index join pg_class on pg_class.oid = indexrelid
+      where relnamespace = 'public'::regnamespace
     union all select pg_get_functiondef(oid) from pg_proc
       where pronamespace = 'public'::regnamespace and proowner = 'hybrid_owner'::regrole
     union all select pg_get_triggerdef(oid) from pg_trigger where not tgisinternal
@@ -189,7 +191,7 @@ async def shape(database: Database) -> list[str]:
 
 
 async def test_every_expand_migration_goes_up_down_and_up(database: Database) -> None:
-    """And each way ends in what was there before: columns, constraints, functions, triggers and grants."""
+    """And each way ends in what was there before: columns, constraints, indexes, functions, triggers and grants."""
     await upgrade(database.direct_url, "0001")
     script = ScriptDirectory.from_config(alembic_config(""))
     stairs = [each.revision for each in script.iterate_revisions("expand@head", "0001")][::-1]

@@ -18,6 +18,7 @@ create table authors (id int primary key, name text);
 create table books (id int primary key, author int, title text, pages int not null default 1, "Shelf" text);
 alter table books add constraint ck_books_late check (pages > 0) not valid;
 create index ix_books_title on books (title);
+create index ix_books_words on books using gin (to_tsvector('simple', title));
 create unique index uq_books_pages on books (pages);
 create view titles as select id, title from books;
 create materialized view counted as select 1 as n;
@@ -85,6 +86,11 @@ IN_A_TRANSACTION = [
     "alter table books alter column title set statistics 200",
     "alter table books alter column title set storage main",
     "alter table books set (fillfactor = 80)",
+    "alter table books set (autovacuum_enabled = off, parallel_workers = 2)",
+    "alter table books reset (vacuum_truncate, toast.log_autovacuum_min_duration)",
+    "alter index ix_books_title set (fillfactor = 80, deduplicate_items = off)",
+    "alter index ix_books_words set (fastupdate = off)",
+    "alter index ix_books_words reset (gin_pending_list_limit)",
     "alter table books add constraint c check (pages < 9999)",
     "alter table books add constraint c check (pages < 9999) not valid",
     "alter table books add constraint n not null title not valid",

@@ -127,6 +127,14 @@ async def test_words_wait_until_somebody_merges_them(api: Api, resources: Resour
         assert await merge_pending(connection) == 0
 
 
+async def test_a_list_ends_before_it_is_long(admin: asyncpg.Connection) -> None:
+    kept = await admin.fetch("select relname::text, reloptions from pg_class where relname = any($1)", GIN)
+
+    assert {row["relname"]: row["reloptions"] for row in kept} == {
+        name: ["gin_pending_list_limit=1024"] for name in GIN
+    }
+
+
 @pytest.mark.parametrize("call", ["analyze_changed(0, 0)", "merge_pending()"])
 async def test_only_the_application_may_ask_for_it(resources: Resources, call: str) -> None:
     connection = await asyncpg.connect(resources.settings.search_database_url.get_secret_value())

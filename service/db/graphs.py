@@ -21,10 +21,10 @@ FIRST_LOOK_SECONDS = 10.0  # A client has as long to send its first batch.
 LOOK_SECONDS = 2.0
 IDLE_LOOKS = 5  # Without anything waiting: the client is gone, or slower than the index is.
 LONGEST = timedelta(hours=6)  # An index that never comes is worse than a slow load.
-# Neighbours that each vector keeps, and that are looked at for it. pgvector's own are 16 and 64. With 12 a vector is written in
-# .7 of the time and takes .9 of the bytes; `roles.EF_SEARCH` makes up for what a walk would miss. docs/decisions/0027-walk-or-scan.md
+# Neighbours that each vector keeps, and that are looked at for it. pgvector's own are 16 and 64. With 12 a vector is written
+# in .7 of the time, and `roles.EF_SEARCH` makes up for what a walk would miss: docs/decisions/0027-walk-or-scan.md
 M, EF_CONSTRUCTION = 12, 100
-VECTOR_OVERHEAD = 512  # Bytes of the graph that a vector takes in memory while it is built, beside itself; less with M of 12.
+VECTOR_OVERHEAD = 512  # Bytes of the graph that a vector takes while it is built, beside itself; less with M of 12.
 MEMORY_SHARE = 4  # Of what Postgres believes to be its memory, one in so many may go into a build.
 # Else a table of 17 MB, which is 20,000 vectors, is scanned by two processes, and one of 2 GB by six.
 SCANNED_ALONE = "1MB"

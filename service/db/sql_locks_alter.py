@@ -1,6 +1,6 @@
 """The locks of ALTER TABLE, by subcommand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from postgast import pg_query_pb2 as pg
 
@@ -13,8 +13,6 @@ WEAK = {
     pg.AT_SetStatistics: Work.INSTANT,
     pg.AT_SetOptions: Work.INSTANT,
     pg.AT_ResetOptions: Work.INSTANT,
-    pg.AT_SetRelOptions: Work.INSTANT,
-    pg.AT_ResetRelOptions: Work.INSTANT,
     pg.AT_ClusterOn: Work.INSTANT,
     pg.AT_DropCluster: Work.INSTANT,
 }
@@ -39,6 +37,9 @@ SLOW = {
     pg.AT_SetUnLogged: Work.REWRITE,
     pg.AT_SetAccessMethod: Work.REWRITE,
 }
+# Parameters of a table or index that are set beside readers and writers; the others stop them for an instant.
+GENTLE_OPTIONS = frozenset({"fillfactor", "toast_tuple_target", "parallel_workers", "deduplicate_items"})
+GENTLE_FAMILIES = ("autovacuum_", "vacuum_", "log_autovacuum_")
 INDEXED = frozenset({pg.CONSTR_PRIMARY, pg.CONSTR_UNIQUE, pg.CONSTR_EXCLUSION})
 
 
@@ -58,10 +59,17 @@ def of_alter_table(node: pg.AlterTableStmt) -> Iterator[TakenLock]:
             yield from of_detached(name, command)
         elif command.subtype in WEAK:
             yield TakenLock(name, "SHARE UPDATE EXCLUSIVE", WEAK[command.subtype])
+        elif command.subtype in {pg.AT_SetRelOptions, pg.AT_ResetRelOptions}:
+            yield TakenLock(name, of_options([each.def_elem for each in getattr(command, "def").list.items]))
         elif command.subtype in TRIGGERS:
             yield TakenLock(name, "SHARE ROW EXCLUSIVE")
         else:
             yield TakenLock(name, "ACCESS EXCLUSIVE", SLOW.get(command.subtype, Work.INSTANT))
+
+
+def of_options(options: Sequence[pg.DefElem]) -> str:
+    gentle = all(each.defname in GENTLE_OPTIONS or each.defname.startswith(GENTLE_FAMILIES) for each in options)
+    return "SHARE UPDATE EXCLUSIVE" if gentle else "ACCESS EXCLUSIVE"
 
 
 def of_new_column(name: str, column: pg.ColumnDef) -> Iterator[TakenLock]:

@@ -41,6 +41,8 @@ metadata = MetaData(
     },
 )
 
+# kB that may wait in front of a GIN index, of which every search reads all. docs/decisions/0024-bulk-ingest.md
+SHORT_LIST = {"gin_pending_list_limit": 1024}
 Moment = DateTime(timezone=True)
 Json = JSONB(none_as_null=True)
 
@@ -135,8 +137,14 @@ documents = Table(
     UniqueConstraint("collection_id", "external_id"),
     UniqueConstraint("collection_id", "id"),
     Index(None, "collection_id", "published_at"),
-    Index(None, "attributes", postgresql_using="gin", postgresql_ops={"attributes": "jsonb_path_ops"}),
-    Index(None, "tags", postgresql_using="gin"),
+    Index(
+        None,
+        "attributes",
+        postgresql_using="gin",
+        postgresql_ops={"attributes": "jsonb_path_ops"},
+        postgresql_with=SHORT_LIST,
+    ),
+    Index(None, "tags", postgresql_using="gin", postgresql_with=SHORT_LIST),
 )
 
 document_versions = Table(
@@ -204,7 +212,7 @@ chunk_terms = Table(
     Column("bm25", SPARSEVEC, nullable=False),
     Column("length", Integer, nullable=False),
     Column("epoch", Integer, nullable=False),
-    Index(None, "terms", postgresql_using="gin"),
+    Index(None, "terms", postgresql_using="gin", postgresql_with=SHORT_LIST),
     Index(None, "collection_id", "epoch"),
 )
 
