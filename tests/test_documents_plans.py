@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.collection_status import find_collection_status
+from service.db.collection_status import find_collection_status, unfinished_versions
 from service.db.collections import find_collection
 from service.db.documents import list_documents
 from service.db.keys import tenant_of_key
@@ -96,3 +96,23 @@ async def test_a_page_of_one_status_reads_hardly_more_than_it_shows(
         assert len(found) == expected
 
     assert await versions_read(read) <= 10 * (expected + 10)
+
+
+async def test_counting_what_a_load_has_left_reads_each_version_once(api: Api, resources: Resources) -> None:
+    """Nothing is analysed, and every job has been in hand before: a join would look through all of them for each document."""
+    count = 2_000
+    await api.make_collection("load")
+    tenant_id = await tenant_id_of(api, resources)
+    for start in range(0, count, 1_000):
+        await api.batch("load", [{"external_id": str(start + n), "text": "pending"} for n in range(1_000)])
+    async with as_owner(owner_url(resources)) as owner:
+        for state in ("running", "queued"):
+            await owner.execute(text("update jobs set state = cast(:state as text)"), {"state": state})
+    async with resources.primary.begin(tenant_id) as connection:
+        loading = await find_collection(connection, tenant_id, "load")
+        statement = unfinished_versions(loading.id).compile(connection, compile_kwargs={"literal_binds": True})
+        assert [tuple(row) for row in await connection.execute(text(str(statement)))] == [("pending", False, count)]
+        explained = await connection.execute(text(f"explain (analyze, buffers, format json) {statement}"))
+        plan = explained.scalar_one()[0]["Plan"]
+
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 6 * count

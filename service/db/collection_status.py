@@ -1,31 +1,49 @@
 """How far a collection is: its documents by status, its jobs, and whether search has seen it all."""
 
-from sqlalchemy import and_, func, literal, select
+from uuid import UUID
+
+from sqlalchemy import Select, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.documents import is_running
 from service.db.jobs import INDEX_KINDS, REFRESH_STATISTICS
 from service.db.tables import document_versions, documents, jobs
 from service.domain.documents import Collection, CollectionStatus
 
 
-async def find_collection_status(connection: AsyncConnection, collection: Collection) -> CollectionStatus:
-    """Documents are counted before jobs: whatever finishes in between leaves its statistics job to be seen."""
+def unfinished_versions(collection_id: UUID) -> Select[tuple[str, bool, int]]:
+    """How many newest versions are not indexed, by status and whether a worker has one in hand.
+
+    Each is looked up by its key, and no join is left to the planner: of a collection that is being loaded it knows nothing
+    yet, believes in one row on either side, and compares every version with every document.
+    """
     v, j = document_versions.c, jobs.c
-    # First: whatever is added from now on is counted as unfinished below, and not as indexed.
-    everything = select(func.count()).where(documents.c.collection_id == collection.id)
-    total = (await connection.execute(everything)).scalar_one()
     # Spelled and not bound, so that the partial index of unfinished versions is used: the indexed ones are not read.
     indexed = literal("indexed", literal_execute=True)
     unfinished = (
-        select(v.status, is_running.label("is_running"), func.count().label("n"))
-        .select_from(documents)
-        .join(document_versions, and_(v.document_id == documents.c.id, v.number == documents.c.version))
-        .where(v.collection_id == collection.id, v.status != indexed)
-        .group_by(v.status, is_running)
+        select(v.document_id, v.number, v.status)
+        .where(v.collection_id == collection_id, v.status != indexed)
+        .cte("unfinished")
+        .prefix_with("MATERIALIZED")
     )
+    in_hand = select(j.document_id).where(
+        j.collection_id == collection_id, j.kind.in_(INDEX_KINDS), j.state == "running", j.document_id.is_not(None)
+    )
+    u = unfinished.c
+    newest = select(documents.c.version).where(documents.c.id == u.document_id).scalar_subquery()
+    is_running = u.document_id.in_(in_hand).label("is_running")
+    return (
+        select(u.status, is_running, func.count().label("n")).where(u.number == newest).group_by(u.status, is_running)
+    )
+
+
+async def find_collection_status(connection: AsyncConnection, collection: Collection) -> CollectionStatus:
+    """Documents are counted before jobs: whatever finishes in between leaves its statistics job to be seen."""
+    j = jobs.c
+    # First: whatever is added from now on is counted as unfinished below, and not as indexed.
+    everything = select(func.count()).where(documents.c.collection_id == collection.id)
+    total = (await connection.execute(everything)).scalar_one()
     counts = {"pending": 0, "processing": 0, "failed": 0}
-    for row in await connection.execute(unfinished):
+    for row in await connection.execute(unfinished_versions(collection.id)):
         counts["processing" if row.status == "pending" and row.is_running else row.status] += row.n
     due = j.run_at <= func.now()
     of_collection = (
