@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from service.db.filter_shapes import lower
+from service.db.filters import is_one_test
 from service.db.read_pool import Reader, Row
 from service.db.retrieval import Statement
 from service.domain.documents import Collection
@@ -228,6 +230,52 @@ def test_a_walk_is_taken_where_it_takes_less_than_counting(left: int | None, win
     collection: Collection = replace(LARGE, graph_size=size)
 
     assert way_of(query, Words(""), collection, exact_chunks=20_000, left=left) == way
+
+
+@pytest.mark.parametrize(
+    ("left", "window", "way"),
+    [
+        (3_000, 200, "few"),
+        (3_500, 200, "filter"),
+        (1_300, 10, "filter"),
+        (1_200, 10, "few"),
+        (20_001, 200, "filter"),
+    ],
+)
+def test_a_filter_of_several_tests_is_walked_sooner(left: int, window: int, way: str) -> None:
+    """What it leaves is a part of what has to be looked at."""
+    query = Query("", filter=FILTER, fusion=Fusion(window=window), mode="semantic")
+
+    assert way_of(query, Words(""), LARGE, exact_chunks=20_000, left=left, one_test=False) == way
+
+
+@pytest.mark.parametrize(
+    ("given", "one"),
+    [
+        ({"source": "den"}, True),
+        ({"attributes.n": {"$gte": 1, "$lt": 9}}, True),
+        ({"attributes.n": {"$in": [1, 2, 3]}}, True),
+        ({"attributes.n": {"$exists": True}}, True),
+        ({"attributes.n": {"$ne": 1}}, False),
+        ({"source": "den", "attributes.n": 1}, False),
+        ({"$or": [{"source": "den"}, {"source": "cave"}]}, False),
+    ],
+)
+def test_what_counts_as_one_test(given: dict[str, Any], one: bool) -> None:  # noqa: FBT001  a case
+    filter_ = parse_filter(given, declared={"n": "integer"})
+    assert filter_ is not None
+
+    assert is_one_test(lower(filter_)) is one
+
+
+async def test_several_tests_are_walked_in_the_second_search(meadow: Library) -> None:
+    """900 of 4,100: one test scans them, two walk."""
+    searching, seen = watching(meadow)
+    one = {"attributes.n": {"$lt": 900}}
+    for filter_ in (one, one, one | {"attributes.behind": False}, one | {"attributes.behind": False}):
+        await searching.ask(vector=QUESTIONS[0], mode="semantic", window=50, filter=filter_)
+
+    assert seen.ways == ["count", "narrow", "count", "filter"]
 
 
 def test_words_are_scored_whole_in_the_second_search_as_in_the_first() -> None:

@@ -45,7 +45,14 @@ async def run(
     left = tools.left.by(same)
     # Nobody has asked for this value, but others of its attribute left little: as if it left one.
     guessed = left is None and 0 < (tools.left.by(kind) or 0) <= TINY_CHUNKS
-    way = way_of(query, words, collection, exact_chunks=tools.exact_chunks, left=1 if guessed else left)
+    way = way_of(
+        query,
+        words,
+        collection,
+        exact_chunks=tools.exact_chunks,
+        left=1 if guessed else left,
+        one_test=lowered is None or filters.is_one_test(lowered),
+    )
     rows = await on_way(way, query, words, vector, collection, tools=tools, lowered=lowered, left=left, guessed=guessed)
     if holds(way, rows[0], query):
         found_out = rows[0].matched if left is None else None

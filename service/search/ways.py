@@ -19,18 +19,30 @@ TINY_CHUNKS = 2_000  # What leaves at most so many is scored whole by its words:
 # Measured, in microseconds: a chunk that is scanned; a walk, and each vector on its way. docs/decisions/0027-walk-or-scan.md
 SCAN, WALK, STEP = 0.5, 700, 10
 # With a filter, how often a walk's steps take the time of counting a chunk that it leaves, and of counting and scanning it in a
-# statement with nothing else: docs/decisions/0020-counting-filters.md
-STEP_OVER_COUNT, STEP_OVER_SCAN = 4, 8
+# statement with nothing else: where it is one test, and where it is several, of which each leaves more than is left in the end.
+# docs/decisions/0020-counting-filters.md
+STEP_OVER_COUNT, STEP_OVER_SCAN, STEP_OVER_TESTS = 4, 8, 2
 FURTHER = 2  # How many times further than evenly spread documents would need a walk goes.
 REMEMBERED_SECONDS, REMEMBERED_MOST = 600.0, 10_000
 
 
-def way_of(query: Query, words: Words, collection: Collection, *, exact_chunks: int, left: int | None = None) -> Way:
-    """Whoever sets the graph's own knob wants the graph, as far as there is a choice. `left` is what `Left` remembers."""
+def way_of(
+    query: Query,
+    words: Words,
+    collection: Collection,
+    *,
+    exact_chunks: int,
+    left: int | None = None,
+    one_test: bool = True,
+) -> Way:
+    """Whoever sets the graph's own knob wants the graph, as far as there is a choice.
+
+    `left` is what `Left` remembers, `one_test` whether the filter is no more than that.
+    """
     if words.phrases:
         return "count"
     if query.filter is not None:
-        return filtered_way(query, collection, exact_chunks=exact_chunks, left=left or 0)
+        return filtered_way(query, collection, exact_chunks=exact_chunks, left=left or 0, one_test=one_test)
     if query.mode == "lexical":
         return "count"
     return whole_way(query, collection, exact_chunks=exact_chunks)
@@ -51,7 +63,7 @@ def whole_way(query: Query, collection: Collection, *, exact_chunks: int) -> Way
     return "walk" if walk < SCAN * count else "scan"
 
 
-def filtered_way(query: Query, collection: Collection, *, exact_chunks: int, left: int) -> Way:
+def filtered_way(query: Query, collection: Collection, *, exact_chunks: int, left: int, one_test: bool) -> Way:
     """To look for `W` of `left` among `size` on a walk takes `W size / left` steps, to count and scan them as many as they are."""
     if query.limits.exact or not left:
         return "count"
@@ -62,7 +74,8 @@ def filtered_way(query: Query, collection: Collection, *, exact_chunks: int, lef
         return "count"
     visited = max(EF_SEARCH, max(query.fusion.window, KEPT) * vectors(collection) // left)
     scannable = left <= exact_chunks
-    if collection.graph_size and left > (STEP_OVER_SCAN if scannable else STEP_OVER_COUNT) * visited:
+    step_over_scan = STEP_OVER_SCAN if one_test else STEP_OVER_TESTS
+    if collection.graph_size and left > (step_over_scan if scannable else STEP_OVER_COUNT) * visited:
         return "filter"
     return "few" if scannable else "count"
 
