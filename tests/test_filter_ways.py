@@ -164,6 +164,42 @@ async def test_both_ways_find_the_same_and_only_what_passes(
     assert len({*walked} & {*counted}) >= 47
 
 
+LATE: dict[str, Any] = {"attributes.n": {"$gte": SPREAD}}
+
+
+@pytest.mark.parametrize(
+    ("left", "exact_chunks", "way"),
+    [(BEHIND, 20_000, "narrow"), (0, 20_000, "count"), (0, 1_000, "count")],
+    ids=["remembered", "counted", "more than is counted"],
+)
+@pytest.mark.parametrize("question", ["common w7", "common w7 -w3"])
+async def test_words_are_found_among_what_the_filter_leaves(
+    meadow: Library, question: str, left: int, exact_chunks: int, way: str
+) -> None:
+    """Which is too much to be scored whole. Words alone decide here; half of those with the rare one are not left."""
+    searching, seen = watching(meadow.having(exact_chunks=exact_chunks), Knowing(left))
+
+    found = await searching.ids(question, vector=QUESTIONS[0], alpha=0.0, filter=LATE, limit=100)
+
+    assert seen.ways == [way]
+    rare = {str(n) for n in range(SPREAD, SPREAD + BEHIND) if n % 40 == 7}
+    assert {*found[: len(rare)]} == rare
+    assert all(int(each or "") >= SPREAD for each in found)
+    assert len(found) == 100
+
+
+@pytest.mark.parametrize("left", [BEHIND, 0])
+async def test_no_document_is_looked_up_again_for_its_words(meadow: Library, resources: Resources, left: int) -> None:
+    """Its filter was asked when it was counted: each candidate of the words took a look at its document."""
+    plan = await explain(
+        meadow.having(left=Knowing(left)), resources, "common w7", vector=QUESTIONS[0], filter=LATE, limit=5
+    )
+
+    lexical = plan[plan.index("CTE lexical") : plan.index("CTE scored")]
+    assert "hashed SubPlan" in lexical
+    assert not executed(lexical, "pk_documents"), lexical
+
+
 async def test_no_foreign_tenant_is_shown_anything_on_the_way(meadow: Library) -> None:
     searching, seen = watching(meadow, Knowing(3_500))
     for mode in ("semantic", "hybrid"):

@@ -14,11 +14,13 @@ from sqlalchemy import (
     ColumnClause,
     ColumnElement,
     Double,
+    FromClause,
     Integer,
     Select,
     String,
     Text,
     bindparam,
+    case,
     cast,
     func,
     literal_column,
@@ -31,9 +33,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import REGCONFIG, aggregate_order_by
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from service.db.semantic import COLLECTION, Way, materialized, within
+from service.db.semantic import COLLECTION, Passing, Way, materialized, within
 from service.db.tables import TERM_SPACE, lexeme_frequencies
-from service.db.tables import search_documents as d
 from service.db.tables import search_terms as t
 
 BUDGET = bindparam("budget", type_=Integer)
@@ -112,22 +113,22 @@ def lexical_leg(
     way: Way,
     route: CTE,
     matching: CTE | None,
-    condition: ColumnElement[bool] | None,
+    passing: Passing | None,
     wanted: ColumnElement[bool] | None,
 ) -> CTE:
     """The best `window` chunks by BM25: (chunk_id, document_id, d).
 
-    `condition` is the filter on the joined `search_documents`, `wanted` what else must hold of `search_terms`.
+    `passing` is the filter on a row's document, `wanted` what else must hold of `search_terms`.
     """
     limit: ColumnClause[int] = literal_column(str(window))
     best = score(question).label("d")
     also = [] if wanted is None else [wanted]
     probed = [t.c.collection_id == COLLECTION, t.c.terms.op("&&")(question.probes), *also]
     ordered = select(t.c.chunk_id, t.c.document_id, best).where(*probed).order_by(best, t.c.chunk_id)
-    if condition is None:
+    if passing is None:
         return materialized(ordered.limit(limit), "lexical")
     if matching is None:
-        return materialized(filtered(ordered, condition, limit), "lexical")
+        return materialized(filtered(ordered, passing, limit), "lexical")
     tiny = select(route.c.tiny).scalar_subquery()
     # So few chunks are left that all are scored: no index, no budget.
     few = select(t.c.chunk_id, t.c.document_id, best).where(
@@ -136,18 +137,22 @@ def lexical_leg(
     few = few.order_by(best, t.c.chunk_id).limit(limit)
     if way == "tiny":
         return materialized(few, "lexical")
-    many = filtered(ordered.where(not_(tiny)), condition, limit)
+    more = ordered.where(not_(tiny))
+    if way == "few":
+        # What is not all of it is thrown away.
+        many = more.where(among(matching, t)).limit(limit)
+    else:
+        whole = select(route.c.few).scalar_subquery()
+        many = filtered(more, lambda rows: case((whole, among(matching, rows)), else_=passing(rows)), limit)
     return materialized(union_all(few.subquery("l1").select(), many.subquery("l2").select()), "lexical")
 
 
-def filtered(ordered: Select[Any], condition: ColumnElement[bool], limit: ColumnClause[int]) -> Select[Any]:
+def among(matching: CTE, rows: FromClause) -> ColumnElement[bool]:
+    """Whether the row's document is one of these. `IS TRUE`, so that a hash is asked and nothing joined."""
+    return rows.c.document_id.in_(select(matching.c.id)).is_(true())
+
+
+def filtered(ordered: Select[Any], passing: Passing, limit: ColumnClause[int]) -> Select[Any]:
     """Many are sorted first, and filtered then, lazily, until the window is full."""
-    sorted_first = ordered.offset(literal_column("0")).subquery("c")
-    c = sorted_first.c
-    return (
-        select(c.chunk_id, c.document_id, c.d)
-        .select_from(sorted_first.join(d, d.c.id == c.document_id))
-        .where(d.c.collection_id == COLLECTION, condition)
-        .order_by(c.d, c.chunk_id)
-        .limit(limit)
-    )
+    c = ordered.offset(literal_column("0")).subquery("c")
+    return select(c.c.chunk_id, c.c.document_id, c.c.d).where(passing(c)).order_by(c.c.d, c.c.chunk_id).limit(limit)

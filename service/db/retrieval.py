@@ -140,13 +140,14 @@ def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object
         route = checked(scope, likely)
     else:
         matching, route = routed(scope, condition, shape)
+        passes = None if condition is None else partial(passing, condition)
         near = semantic.semantic_leg(
             dimension=shape.dimension,
             window=shape.window,
             way=shape.way,
             route=route,
             matching=matching,
-            passing=[] if condition is None else [partial(passing, condition)],
+            passing=[] if passes is None else [passes],
             wanted=[] if wanted is None else [partial(saying, wanted)],
         )
         said = bm25.lexical_leg(
@@ -155,7 +156,7 @@ def search_statement(shape: Shape, filter: Filter | None) -> Select[tuple[object
             way=shape.way,
             route=route,
             matching=matching,
-            condition=condition,
+            passing=passes,
             wanted=wanted,
         )
     legs = {"semantic": near, "lexical": said}
@@ -184,9 +185,9 @@ def routed(scope: CTE, condition: ColumnElement[bool] | None, shape: Shape) -> t
 
 def counted(scope: CTE, condition: ColumnElement[bool], *, window: int) -> tuple[CTE, CTE]:
     """Counts the chunks that the filter leaves: `few` are scanned exactly, `tiny` few are scored whole by their words."""
-    # Documents without chunks are not indexed yet; one more than both limits tells that there are more.
+    # Documents without chunks are not indexed yet; one more than each limit tells that there are more.
     indexed = (d.c.collection_id == COLLECTION, d.c.chunk_count > literal_column("0"), condition)
-    most = func.greatest(EXACT, literal_column(str(window)), type_=Integer) + 1
+    most = func.greatest(EXACT, TINY, literal_column(str(window)), type_=Integer) + 1
     matching = materialized(select(d.c.id, d.c.chunk_count).where(*indexed).limit(most), "matching")
     total = select(func.coalesce(func.sum(matching.c.chunk_count), 0).label("n")).subquery("total")
     n = total.c.n
