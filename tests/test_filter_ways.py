@@ -8,10 +8,11 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from service.db import bm25
 from service.db.filter_shapes import lower
 from service.db.filters import is_one_test
 from service.db.read_pool import Reader, Row
-from service.db.retrieval import Statement
+from service.db.retrieval import Statement, Statements
 from service.domain.documents import Collection
 from service.domain.errors import NotFoundError
 from service.domain.filters import parse_filter
@@ -197,7 +198,27 @@ async def test_no_document_is_looked_up_again_for_its_words(meadow: Library, res
 
     lexical = plan[plan.index("CTE lexical") : plan.index("CTE scored")]
     assert "hashed SubPlan" in lexical
-    assert not executed(lexical, "pk_documents"), lexical
+    assert not executed(lexical, " on documents"), lexical
+
+
+async def test_more_than_a_hash_has_room_for_is_looked_up_one_by_one(
+    meadow: Library, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`params.exact` counts without end. A hash that the planner believes too large is none: every row would go through it all."""
+    all_of_them = {"source": {"$exists": False}}  # Of which the planner expects 4,100.
+    asked: dict[str, Any] = {"vector": QUESTIONS[0], "filter": all_of_them, "alpha": 0.0, "exact": True, "limit": 100}
+    expected = await meadow.ids("common w7", **asked)
+    monkeypatch.setattr(bm25, "HASHED", 500)
+    small = meadow.having(statements=Statements())
+
+    plan = await explain(
+        small, resources, "common w7", settings={"work_mem": "64kB", "hash_mem_multiplier": "1"}, **asked
+    )
+
+    lexical = plan[plan.index("CTE lexical") : plan.index("CTE scored")]
+    assert "hashed SubPlan" in lexical
+    assert executed(lexical, " on documents"), lexical
+    assert await small.ids("common w7", **asked) == expected
 
 
 async def test_no_foreign_tenant_is_shown_anything_on_the_way(meadow: Library) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Select,
     String,
     Text,
+    and_,
     bindparam,
     case,
     cast,
@@ -41,6 +42,9 @@ BUDGET = bindparam("budget", type_=Integer)
 # A filter or a collection that leaves at most so many chunks is scored whole, without a budget: 2,000, or 0 when the client
 # gives a budget of its own.
 TINY = bindparam("tiny_chunks", type_=Integer)
+
+# Up to so many chunks that a filter leaves, words are looked up in a hash of their documents: .8 MB, of 4 that `work_mem` has.
+HASHED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +141,20 @@ def lexical_leg(
     few = few.order_by(best, t.c.chunk_id).limit(limit)
     if way == "tiny":
         return materialized(few, "lexical")
-    more = ordered.where(not_(tiny))
-    if way == "few":
-        # What is not all of it is thrown away.
-        many = more.where(among(matching, t)).limit(limit)
-    else:
-        whole = select(route.c.few).scalar_subquery()
-        many = filtered(more, lambda rows: case((whole, among(matching, rows)), else_=passing(rows)), limit)
+    hashed = select(and_(route.c.few, route.c.n <= HASHED)).scalar_subquery()
+    many = filtered(
+        ordered.where(not_(tiny)), lambda rows: case((hashed, among(matching, rows)), else_=passing(rows)), limit
+    )
     return materialized(union_all(few.subquery("l1").select(), many.subquery("l2").select()), "lexical")
 
 
 def among(matching: CTE, rows: FromClause) -> ColumnElement[bool]:
-    """Whether the row's document is one of these. `IS TRUE`, so that a hash is asked and nothing joined."""
-    return rows.c.document_id.in_(select(matching.c.id)).is_(true())
+    """Whether the row's document is one of these, `HASHED` at most. `IS TRUE`, so that a hash is asked and nothing joined.
+
+    The limit leaves none out and is for the planner: where it expects more than fit into `work_mem`, as of `params.exact`,
+    it would go through them for each row.
+    """
+    return rows.c.document_id.in_(select(matching.c.id).limit(literal_column(str(HASHED)))).is_(true())
 
 
 def filtered(ordered: Select[Any], passing: Passing, limit: ColumnClause[int]) -> Select[Any]:
