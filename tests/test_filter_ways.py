@@ -313,7 +313,7 @@ def test_a_filter_of_several_tests_is_walked_sooner(left: int, window: int, way:
         ({"attributes.n": {"$gte": 1, "$lt": 9}}, True),
         ({"attributes.n": {"$in": [1, 2, 3]}}, True),
         ({"attributes.n": {"$exists": True}}, True),
-        ({"attributes.n": {"$ne": 1}}, False),
+        ({"attributes.n": {"$ne": 1}}, True),
         ({"source": "den", "attributes.n": 1}, False),
         ({"$or": [{"source": "den"}, {"source": "cave"}]}, False),
     ],

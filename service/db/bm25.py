@@ -142,9 +142,13 @@ def lexical_leg(
     if way == "tiny":
         return materialized(few, "lexical")
     hashed = select(and_(route.c.few, route.c.n <= HASHED)).scalar_subquery()
-    many = filtered(
-        ordered.where(not_(tiny)), lambda rows: case((hashed, among(matching, rows)), else_=passing(rows)), limit
-    )
+
+    def left(rows: FromClause) -> ColumnElement[bool]:
+        return case((hashed, among(matching, rows)), else_=passing(rows))
+
+    more = ordered.where(not_(tiny))
+    # Where a hash is expected, what it does not hold needs no score.
+    many = more.where(left(t)).limit(limit) if way == "few" else filtered(more, left, limit)
     return materialized(union_all(few.subquery("l1").select(), many.subquery("l2").select()), "lexical")
 
 

@@ -69,21 +69,19 @@ def index_key(lowered: Lowered) -> tuple[str, ...]:
 
     Empty for a name that is more than letters, digits, `_` and `-` too: what is spelled in a statement is never a client's syntax.
     """
-    shape, bound = innermost(lowered[0]), lowered[1]
+    shape, bound = lowered
+    while shape.form == "and" and len(shape.parts) == 1:  # A range with two ends is one.
+        (shape,) = shape.parts
     keys = tuple(map(str, bound[: shape.keys])) if shape.form.startswith("stored") else ()
     return keys if all(map(PLAIN_KEY.fullmatch, keys)) else ()
 
 
 def is_one_test(lowered: Lowered) -> bool:
-    """Whether a filter is nothing but one test, and that of what is there; a range with two ends is one."""
-    return not innermost(lowered[0]).parts
-
-
-def innermost(shape: Shape) -> Shape:
-    """What a conjunction of one says."""
-    while shape.form == "and" and len(shape.parts) == 1:
+    """Whether a filter is nothing but one test, or what fails it; a range with two ends is one."""
+    (shape, _) = lowered
+    while len(shape.parts) == 1:
         (shape,) = shape.parts
-    return shape
+    return not shape.parts
 
 
 def parameters(filter_: Filter) -> dict[str, object]:
