@@ -1,7 +1,5 @@
 """GET /v1/collections/{name}/documents: a page of a collection's documents, chosen and in order."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated
 from uuid import UUID
 
@@ -19,9 +17,8 @@ from service.api.openapi import told
 from service.api.openapi.operations import AFTER, answers, with_headers
 from service.api.paths import CollectionName
 from service.db.collections import find_collection
-from service.db.documents import list_documents
 from service.db.read_replica import following
-from service.domain.documents import Document, Status
+from service.domain.documents import Status
 from service.domain.errors import InvalidError, MalformedError
 from service.domain.filter_values import read_text
 from service.domain.sorting import MOMENTS, TEXTS, Position, parse_sort
@@ -67,26 +64,23 @@ async def get_all(
     """
     async with tools.primary.begin(tenant_id) as connection:
         collection = await find_collection(connection, tenant_id, name)
-        if filter is None and sort is None:
-            this_list = fingerprint("documents", collection.id, status)
-            before: UUID | None = read_id(cursor, this_list)
-            found = await list_documents(connection, collection, status=status, limit=limit + 1, before=before)
-            more = make_cursor(found[limit - 1].id, this_list) if len(found) > limit else None
-            return page_response(found[:limit], more)
     wanted = Listing(read_filter(filter, collection), parse_sort(sort, declared=collection.attributes), status)
-    this_list = fingerprint("documents", collection.id, wanted)
-    after = read_sorted(cursor, this_list)
+    in_order_of_ids = wanted.filter is None and wanted.sort is None
+    this_list = fingerprint("documents", collection.id, status if in_order_of_ids else wanted)
+    after = read_place(cursor, this_list) if in_order_of_ids else read_sorted(cursor, this_list)
     reader = following(tools.reader, commit)
     page, end = await list_page(wanted, collection, after=after, limit=limit, primary=tools.primary, reader=reader)
-    position = None if end is None else to_json([end.value, str(end.id)]).decode()
-    return page_response(page, None if position is None else make_cursor(position, this_list), told_where(reader))
+    following_page = None
+    if end is not None:
+        position = end.id if in_order_of_ids else to_json([end.value, str(end.id)]).decode()
+        following_page = make_cursor(position, this_list)
+    shown = {"documents": [show_document(each) for each in page], "next_cursor": following_page}
+    return json_response(shown, headers=dict(told_where(reader)))
 
 
-def page_response(
-    page: list[Document], next_cursor: str | None, headers: Mapping[str, str] = MappingProxyType({})
-) -> Response:
-    shown = {"documents": [show_document(each) for each in page], "next_cursor": next_cursor}
-    return json_response(shown, headers=dict(headers))
+def read_place(cursor: str | None, of: str) -> Position | None:
+    id_ = read_id(cursor, of)
+    return None if id_ is None else Position(None, id_)
 
 
 def read_sorted(cursor: str | None, of: str) -> Position | None:

@@ -5,7 +5,7 @@ from uuid import UUID
 from sqlalchemy import Select, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.db.jobs import INDEX_KINDS, REFRESH_STATISTICS
+from service.db.jobs import INDEX_KINDS, REFRESH_STATISTICS, documents_in_hand
 from service.db.tables import document_versions, documents, jobs
 from service.domain.documents import Collection, CollectionStatus
 
@@ -16,7 +16,7 @@ def unfinished_versions(collection_id: UUID) -> Select[tuple[str, bool, int]]:
     Each is looked up by its key, and no join is left to the planner: of a collection that is being loaded it knows nothing
     yet, believes in one row on either side, and compares every version with every document.
     """
-    v, j = document_versions.c, jobs.c
+    v = document_versions.c
     # Spelled and not bound, so that the partial index of unfinished versions is used: the indexed ones are not read.
     indexed = literal("indexed", literal_execute=True)
     unfinished = (
@@ -25,12 +25,9 @@ def unfinished_versions(collection_id: UUID) -> Select[tuple[str, bool, int]]:
         .cte("unfinished")
         .prefix_with("MATERIALIZED")
     )
-    in_hand = select(j.document_id).where(
-        j.collection_id == collection_id, j.kind.in_(INDEX_KINDS), j.state == "running", j.document_id.is_not(None)
-    )
     u = unfinished.c
     newest = select(documents.c.version).where(documents.c.id == u.document_id).scalar_subquery()
-    is_running = u.document_id.in_(in_hand).label("is_running")
+    is_running = u.document_id.in_(documents_in_hand(collection_id)).label("is_running")
     return (
         select(u.status, is_running, func.count().label("n")).where(u.number == newest).group_by(u.status, is_running)
     )

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.db.failures import read_failure
 from service.db.jobs import INDEX_KINDS
 from service.db.tables import chunks, collections, document_versions, documents, jobs
-from service.domain.documents import Chunk, Collection, Document, Fields, JsonObject, Status
+from service.domain.documents import Chunk, Collection, Document, Fields, JsonObject
 from service.domain.errors import NotFoundError
 
 newest = document_versions.alias("newest")
@@ -121,30 +121,6 @@ async def find_document_id(connection: AsyncConnection, collection: Collection, 
     if document_id is None:
         raise NotFoundError("no such document")
     return document_id
-
-
-async def list_documents(
-    connection: AsyncConnection, collection: Collection, *, status: Status | None, limit: int, before: UUID | None
-) -> list[Document]:
-    """Newest first, optionally those of one status only."""
-    statement = newest_versions(collection.tenant_id, *COLUMNS).where(documents.c.collection_id == collection.id)
-    if status is not None:
-        statement = statement.where(*of_status(status))
-    if before is not None:
-        statement = statement.where(documents.c.id < before)
-    rows = await connection.execute(statement.order_by(documents.c.id.desc()).limit(limit))
-    return [read_document(row) for row in rows.mappings()]
-
-
-def of_status(status: Status) -> list[Any]:
-    """Conditions that the partial index of unfinished versions can answer, so the status is spelled and not bound."""
-    kept = "pending" if status == "processing" else status
-    conditions: list[Any] = [newest.c.status == literal(kept, literal_execute=True)]
-    if kept != "indexed":
-        conditions.append(newest.c.collection_id == documents.c.collection_id)
-    if kept == "pending":
-        conditions.append(is_running if status == "processing" else ~is_running)
-    return conditions
 
 
 async def list_chunks(connection: AsyncConnection, document: Document, *, limit: int, after: int | None) -> list[Chunk]:

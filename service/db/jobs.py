@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Select,
     Text,
     Update,
     Uuid,
@@ -129,6 +130,14 @@ DUE_KINDS = select(ASKED).where(exists().where(QUEUED, jobs.c.run_at <= func.now
 async def due_kinds(connection: AsyncConnection, kinds: Collection[str]) -> set[str]:
     """Those of the kinds of which a job could be claimed now: an idle worker asks this, for all its lanes at once."""
     return set((await connection.execute(DUE_KINDS, {"kinds": list(kinds)})).scalars())
+
+
+def documents_in_hand(collection_id: UUID | ColumnElement[UUID]) -> Select[tuple[UUID | None]]:
+    """Those of a collection that workers read, embed or write just now: some hundreds at most."""
+    j = jobs.c
+    return select(j.document_id).where(
+        j.collection_id == collection_id, j.kind.in_(INDEX_KINDS), j.state == "running", j.document_id.is_not(None)
+    )
 
 
 async def claim(connection: AsyncConnection, *, kinds: Sequence[str], limit: int, lease_seconds: float) -> list[Job]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
+    literal,
     literal_column,
     null,
     or_,
@@ -32,18 +33,20 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.db import filters
-from service.db.documents import COLUMNS, newest, newest_versions, of_status, read_document
+from service.db.documents import COLUMNS, newest, newest_versions, read_document
 from service.db.filters import RFC3339
+from service.db.jobs import documents_in_hand
 from service.db.read_pool import Reader
 from service.db.retrieval import SearchDialect, Statement, scoped
 from service.db.semantic import COLLECTION
-from service.db.tables import documents, search_documents
+from service.db.tables import document_versions, documents, search_documents
 from service.domain.documents import Collection, Document, Status
 from service.domain.filters import Filter
 from service.domain.sorting import Position, Sort
 
 SORTED_LENGTH = 512  # Characters of a title that decide its place, so that a cursor fits into a URL.
 LAST, LAST_ID = bindparam("last", type_=Text), bindparam("last_id", type_=Uuid)
+LIMIT = bindparam("limit", type_=Integer)
 KINDS: Mapping[str, Any] = {"moment": DateTime(timezone=True), "text": Text(), "json": JSONB()}
 KIND_NAMES = {"moment": "timestamptz", "text": "text", "json": "jsonb"}
 
@@ -90,6 +93,21 @@ def following(sort: Sort | None, key: ColumnElement[Any] | None, id_: ColumnElem
     return or_(here < there if sort.descending else here > there, key.is_(null()))
 
 
+def unfinished(status: Status) -> Select[tuple[UUID]]:
+    """The documents whose newest version is one of these, from the index of such versions, each looked up by its key.
+
+    No join is left to the planner: of a collection that is being loaded it knows nothing yet, and believes in one row. Those in
+    hand are read once: they are the oldest of what waits, so that a page from the newest on would look through it all.
+    """
+    v, in_hand = document_versions.c, documents_in_hand(COLLECTION)
+    kept = literal("pending" if status == "processing" else status, literal_execute=True)
+    version = select(documents.c.version).where(documents.c.id == v.document_id).scalar_subquery()
+    found = select(v.document_id).where(v.collection_id == COLLECTION, v.status == kept, v.number == version)
+    if status == "processing":
+        return found.where(v.document_id == func.any(func.array(in_hand.scalar_subquery())))
+    return found.where(v.document_id.not_in(in_hand)) if status == "pending" else found
+
+
 def ids_statement(
     filter_: Filter | None, sort: Sort | None, *, status: Status | None, after: Position | None, source: FromClause
 ) -> Select[Any]:
@@ -99,9 +117,15 @@ def ids_statement(
     scope = scoped()
     rows = scope.join(source, source.c.collection_id == scope.c.id)
     conditions = [source.c.collection_id == COLLECTION]
-    if status is not None:
+    if status == "indexed":
         rows = rows.join(newest, and_(newest.c.document_id == id_, newest.c.number == documents.c.version))
-        conditions += of_status(status)
+        conditions.append(newest.c.status == literal(status, literal_execute=True))
+    elif status is not None:
+        those = unfinished(status)
+        if filter_ is None and sort is None:
+            here = document_versions.c.document_id
+            those = those.where(*([] if after is None else [here < LAST_ID])).order_by(here.desc()).limit(LIMIT)
+        conditions.append(id_ == func.any(func.array(those.scalar_subquery())))
     if filter_ is not None:
         conditions.append(filters.matches(filter_, source))
     if after is not None:
@@ -111,7 +135,7 @@ def ids_statement(
     if key is not None:
         order.insert(0, key.desc().nulls_last() if falling else key.asc().nulls_last())
     found = select(id_, spelled.label("value")).select_from(rows).where(*conditions)
-    return found.order_by(*order).limit(bindparam("limit", type_=Integer))
+    return found.order_by(*order).limit(LIMIT)
 
 
 def values_of(
