@@ -98,15 +98,21 @@ def nearest(question: np.ndarray, among: range, limit: int) -> set[str]:
 
 
 async def test_the_second_search_with_a_broad_filter_counts_nothing_and_finds_as_much(meadow: Library) -> None:
+    """As much as without a filter: random directions are the hardest there are for a graph, and each build is another one."""
     searching, seen = watching(meadow)
+    questions = [TOWARDS + 0.2 * direction for direction in directions(60, seed=46)]
 
-    recall = []
-    for question in QUESTIONS:
+    filtered: list[float] = []
+    plain: list[float] = []
+    for question in questions:
         found = await searching.ids(vector=question, mode="semantic", window=50, filter=BROAD)
-        recall.append(len({*found} & nearest(question, range(1_900), 10)) / 10)
+        filtered.append(len({*found} & nearest(question, range(1_900), 10)) / 10)
+        found = await meadow.ids(vector=question, mode="semantic", window=50)
+        plain.append(len({*found} & nearest(question, range(len(VECTORS)), 10)) / 10)
 
-    assert seen.ways == ["count"] + ["filter"] * (len(QUESTIONS) - 1)
-    assert np.mean(recall) >= 0.95, recall
+    assert seen.ways == ["count"] + ["filter"] * (len(questions) - 1)
+    found_with, found_without = sum(filtered) / len(filtered), sum(plain) / len(plain)
+    assert found_with >= max(found_without - 0.01, 0.93), (found_with, found_without)
 
 
 @pytest.mark.parametrize("mode", ["semantic", "hybrid"])
