@@ -17,7 +17,6 @@ from structlog.testing import capture_logs
 
 from service.domain.errors import InvalidError
 from service.embeddings.base import Matrix
-from service.embeddings.bert import BertEncoder
 from service.embeddings.encoder import Encoder, Precision, Runtime
 from service.embeddings.export import SHIPPED
 from service.embeddings.exported import (
@@ -305,7 +304,7 @@ def test_torch_serves_where_nothing_can_be_written_at_all(
     with capture_logs() as logs:
         encoder = open_fast(minilm, tmp_path / "file" / "cache", runtime="auto")
 
-    assert isinstance(encoder, BertEncoder)
+    assert type(encoder).__name__ == "BertEncoder"
     assert [(each["event"], "no place" in each["reason"]) for each in logs] == [(SAID, True)]
 
 
@@ -328,7 +327,7 @@ def test_torch_serves_a_model_whose_vectors_do_not_pass_the_gate(outlying: Path,
     with capture_logs() as logs:
         encoder = open_fast(outlying, cache, precision="int8", runtime="auto")
 
-    assert isinstance(encoder, BertEncoder)
+    assert type(encoder).__name__ == "BertEncoder"
     (said,) = logs
     assert said["event"] == SAID
     assert re.search(r"in int8 are not those of the reference: cosine -?[\d.]+, at least 0.996", said["reason"])

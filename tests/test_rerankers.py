@@ -7,19 +7,16 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from itertools import count
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import orjson
 import pytest
-import torch
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
 
 from service.domain.errors import InvalidError, OverloadedError, UnavailableError
 from service.rerankers.base import Reranker
-from service.rerankers.cross_encoder import CrossEncoderReranker
 from service.rerankers.loading import open_reranker
 from service.rerankers.overlap import OverlapReranker
 from service.resources import open_resources
@@ -29,7 +26,6 @@ WORDS = [
     *("growling", "bear", "sleeps", "in", "its", "den", "the", "night"),
     *("train", "was", "late", "again", "and", "nobody", "knew", "why"),
 ]
-TOKENS = 64  # The longest pair that the model reads.
 QUESTION = "why was the bear late"
 PASSAGES = [
     "",
@@ -42,38 +38,18 @@ PASSAGES = [
     *(" ".join(WORDS[n % 5 : 1 + n % 13]) or "den" for n in range(43)),
 ]
 
-folders = count(1)
 
+@pytest.fixture(scope="module")
+def tiny() -> ModuleType:
+    from tests import cross_encoders  # noqa: PLC0415  it says why
 
-def make_model(folder: Path, *, labels: int = 1, broken: bool = False) -> Path:
-    """A cross-encoder in the form that the hub has them in, made in `folder`."""
-    torch.manual_seed(4)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=TOKENS,
-        initializer_range=0.5,
-    )
-    config.num_labels = labels
-    # Those trained on MS MARCO say this, and mean scores from -11 to 11.
-    config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity", "version": "4.0.0"}
-    model = BertForSequenceClassification(config)
-    if broken:
-        torch.nn.init.constant_(model.classifier.bias, float("nan"))
-    made = folder / f"tiny-{next(folders)}"
-    model.save_pretrained(made)
-    vocab = {word: at for at, word in enumerate(vocabulary)}
-    BertTokenizer(vocab=vocab, model_max_length=TOKENS).save_pretrained(made)
-    return made
+    return cross_encoders
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("cross-encoder"))
+def folder(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made: Path = tiny.make_model(tmp_path_factory.mktemp("cross-encoder"), WORDS)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -84,26 +60,12 @@ async def reranker(folder: Path) -> AsyncIterator[Reranker]:
     await reranker.close()
 
 
-def expected(folder: Path, question: str, passages: Sequence[str]) -> np.ndarray:
-    """By transformers alone, one pair at a time."""
-    tokenizer = BertTokenizer.from_pretrained(folder)
-    model = BertForSequenceClassification.from_pretrained(folder)
-    model.eval()  # type: ignore[no-untyped-call]
-    scores = []
-    for passage in passages:
-        # In lists, because an empty passage by itself would count as none.
-        pair = tokenizer([question], [passage], truncation=True, max_length=TOKENS, return_tensors="pt")
-        with torch.inference_mode():
-            scores.append(1 / (1 + np.exp(-float(model(**pair).logits[0, 0]))))
-    return np.array(scores)
-
-
 async def test_a_cross_encoder_gives_the_sigmoid_of_its_logits_in_the_order_given(
-    reranker: Reranker, folder: Path
+    reranker: Reranker, folder: Path, tiny: ModuleType
 ) -> None:
     scores = await reranker.score(QUESTION, PASSAGES)
 
-    oracle = expected(folder, QUESTION, PASSAGES)
+    oracle = tiny.expected(folder, QUESTION, PASSAGES)
     assert scores == pytest.approx(oracle, abs=1e-5)
     assert min(scores) >= 0
     assert max(scores) <= 1
@@ -140,8 +102,8 @@ async def test_the_event_loop_runs_on_while_the_model_reads(reranker: Reranker) 
     assert sorted(lags)[len(lags) // 2] < 0.05
 
 
-async def test_who_leaves_takes_their_passages_along(folder: Path) -> None:
-    reranker = CrossEncoderReranker(str(folder), name="tiny", threads=1, offline=True, searches_waiting=1)
+async def test_who_leaves_takes_their_passages_along(folder: Path, tiny: ModuleType) -> None:
+    reranker = tiny.open_model(folder, searches_waiting=1)
     long = asyncio.ensure_future(reranker.score(QUESTION, ["the train was late " * 12] * 50_000))
     await asyncio.sleep(0.2)
     long.cancel()
@@ -153,8 +115,8 @@ async def test_who_leaves_takes_their_passages_along(folder: Path) -> None:
     await reranker.close()
 
 
-async def test_more_searches_than_may_wait_are_told_so_at_once(folder: Path) -> None:
-    reranker = CrossEncoderReranker(str(folder), name="tiny", threads=1, offline=True, searches_waiting=2)
+async def test_more_searches_than_may_wait_are_told_so_at_once(folder: Path, tiny: ModuleType) -> None:
+    reranker = tiny.open_model(folder, searches_waiting=2)
     inside = [asyncio.ensure_future(reranker.score(QUESTION, ["bear"] * 500)) for _ in range(2)]
     await asyncio.sleep(0)
 
@@ -165,8 +127,8 @@ async def test_more_searches_than_may_wait_are_told_so_at_once(folder: Path) -> 
     await reranker.close()
 
 
-async def test_a_closed_reranker_answers_nobody_and_leaves_nobody_waiting(folder: Path) -> None:
-    reranker = CrossEncoderReranker(str(folder), name="tiny", threads=1, offline=True)
+async def test_a_closed_reranker_answers_nobody_and_leaves_nobody_waiting(folder: Path, tiny: ModuleType) -> None:
+    reranker = tiny.open_model(folder)
     inside = asyncio.ensure_future(reranker.score(QUESTION, ["the train was late " * 12] * 50_000))
     await asyncio.sleep(0.1)
 
@@ -178,13 +140,13 @@ async def test_a_closed_reranker_answers_nobody_and_leaves_nobody_waiting(folder
         await reranker.score(QUESTION, ["bear"])
 
 
-async def test_scores_that_are_no_numbers_are_a_failure(tmp_path: Path) -> None:
+async def test_scores_that_are_no_numbers_are_a_failure(tmp_path: Path, tiny: ModuleType) -> None:
     with pytest.raises(InvalidError, match="no numbers"):
-        open_reranker(str(make_model(tmp_path, broken=True)), threads=1)
+        open_reranker(str(tiny.make_model(tmp_path, WORDS, broken=True)), threads=1)
 
 
-async def test_what_fails_in_the_library_is_one_word_of_ours(folder: Path) -> None:
-    reranker = CrossEncoderReranker(str(folder), name="tiny", threads=1, offline=True)
+async def test_what_fails_in_the_library_is_one_word_of_ours(folder: Path, tiny: ModuleType) -> None:
+    reranker = tiny.open_model(folder)
     del reranker._model[0].model.bert.encoder
 
     with pytest.raises(UnavailableError, match="The reranker failed"):
@@ -200,13 +162,13 @@ def test_an_unknown_model_is_one_clear_sentence(model: str) -> None:
     assert caught.value.field == "RERANKER_MODEL"
 
 
-def test_a_classifier_is_no_reranker(tmp_path: Path) -> None:
+def test_a_classifier_is_no_reranker(tmp_path: Path, tiny: ModuleType) -> None:
     with pytest.raises(InvalidError, match="2 scores for a pair"):
-        open_reranker(str(make_model(tmp_path, labels=2)), threads=1)
+        open_reranker(str(tiny.make_model(tmp_path, WORDS, labels=2)), threads=1)
 
 
-def test_a_folder_with_a_broken_description_is_one_clear_sentence(tmp_path: Path) -> None:
-    made = make_model(tmp_path)
+def test_a_folder_with_a_broken_description_is_one_clear_sentence(tmp_path: Path, tiny: ModuleType) -> None:
+    made = tiny.make_model(tmp_path, WORDS)
     config = orjson.loads((made / "config.json").read_bytes())
     (made / "config.json").write_bytes(orjson.dumps(config | {"hidden_size": 48}))
 
